@@ -1,0 +1,1 @@
+"""Pure decisions and data: no Dagster, no I/O, no clock."""

@@ -1,0 +1,1 @@
+"""The model server: a process of its own that never imports Dagster."""

@@ -1,0 +1,1 @@
+"""Checks that a team runs on its own use case."""
