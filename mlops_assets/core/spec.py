@@ -187,7 +187,8 @@ class ModelSpec(Spec):
     early_stopping_rounds: int = Field(
         default=20,
         ge=1,
-        description="Rounds without a better validation log-loss before training stops. Default: 20.",
+        description="Rounds without a better validation log-loss after which training stops. "
+        "Default: 20.",
     )
     seed: int = Field(default=7, ge=0, description="Base random seed. Default: 7.")
 
@@ -294,6 +295,15 @@ class UseCaseSpec(Spec):
                 f"{value!r} is no IANA time zone; write one like 'Europe/Berlin' or 'UTC'"
             ) from error
         return value
+
+    @property
+    def entity_types(self) -> dict[str, ColumnType]:
+        """The type of each column of a dataset, by name: what entity columns are made of."""
+        return {
+            column: kind
+            for dataset in self.datasets.values()
+            for column, kind in dataset.columns.items()
+        }
 
     @property
     def feature_types(self) -> dict[str, FeatureType]:

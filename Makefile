@@ -1,0 +1,69 @@
+# Two commands do everything: `make demo` runs the main job, `make test` the tests.
+# Both set up the virtual environment first, once; it is set up again when the lock changes.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test lint bench clean lock stop
+SHELL := /bin/bash
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+BENCH_STAMP := $(VENV)/.set-up-bench
+
+# Some environments turn bytecode off; every start would compile everything again.
+unexport PYTHONDONTWRITEBYTECODE
+export DAGSTER_HOME := $(CURDIR)
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := 1
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+setup: $(STAMP) ## create .venv with what requirements.lock pins
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV) (about 3 GB, some minutes, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q mlops_assets
+	@touch $@
+
+demo: setup ## run the flight-delay use case from raw data to endpoint (KEEP=1 leaves it up)
+	@$(BIN)/mlops demo $(if $(KEEP),--keep)
+
+dev: setup ## Dagster's UI on http://127.0.0.1:3000
+	@mkdir -p .mlops
+	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(or $(PORT),3000)
+
+test: setup ## run the tests
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup ## ruff, pyright, import-linter, yamllint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/yamllint --strict .
+
+bench: setup $(BENCH_STAMP) ## run all benchmarks (ARGS=--quick for a short run)
+	@$(BIN)/python -m bench all $(ARGS)
+
+$(BENCH_STAMP): requirements-bench.lock $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
+
+stop: ## stop endpoints that the demo or Dagster left up
+	@test ! -x $(BIN)/mlops || $(BIN)/mlops endpoint stop --all
+
+clean: stop ## remove the environment, the state and caches
+	rm -rf $(VENV) .mlops build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lock: ## resolve the dependencies again (maintainers)
+	uvx --version >/dev/null
+	uv pip compile pyproject.toml --extra dev --extra bench --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements-bench.lock
+	uv pip compile pyproject.toml --extra dev -c requirements-bench.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock

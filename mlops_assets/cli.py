@@ -1,0 +1,108 @@
+"""``mlops``: the platform's command line."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlops_assets.core.errors import PlatformError
+
+_EXAMPLES = """\
+examples:
+  mlops demo                       from raw data to an endpoint that answers, then stop
+  mlops demo --keep                the same, and leave the endpoint up
+  mlops endpoint status            which endpoints run, and what they serve
+  mlops endpoint stop flight_delays
+  mlops lake vacuum flight_delays  drop file versions that no registered model names
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (0 done, 1 failed with a message, 2 usage)."""
+    parser = argparse.ArgumentParser(
+        prog="mlops",
+        description="Run and look after the ML platform of this repository.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    demo = commands.add_parser("demo", help="run the flight-delay use case from data to endpoint")
+    demo.add_argument("--keep", action="store_true", help="leave the endpoint up")
+    endpoint = commands.add_parser("endpoint", help="show or stop local endpoints")
+    actions = endpoint.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("status", help="list endpoints and what they serve")
+    stop = actions.add_parser("stop", help="stop an endpoint")
+    stop.add_argument("use_case", nargs="?", help="name of the use case")
+    stop.add_argument("--all", action="store_true", help="stop every endpoint")
+    lake = commands.add_parser("lake", help="look after the lake's tables")
+    lake_actions = lake.add_subparsers(dest="action", required=True, metavar="ACTION")
+    vacuum = lake_actions.add_parser(
+        "vacuum", help="compact tables and drop old files, except those of registered models"
+    )
+    vacuum.add_argument("use_case", help="name of the use case")
+    vacuum.add_argument(
+        "--retention-hours", type=float, default=168, help="age of files to keep (default: 168)"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        return _run(options, parser)
+    except PlatformError as error:
+        print(f"mlops: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if options.command == "demo":
+        from mlops_assets.demo import run_demo
+
+        return run_demo(_enter_repository(), keep=options.keep)
+    if options.command == "lake":
+        return _vacuum(options.use_case, options.retention_hours)
+    if options.action == "stop" and not options.all and options.use_case is None:
+        parser.error("name the use case whose endpoint to stop, or give --all")
+    return _endpoints(stop=options.action == "stop", only=options.use_case)
+
+
+def _enter_repository() -> Path:
+    """Go to the folder that has dagster.yaml; its paths are relative to it."""
+    here = Path.cwd()
+    for folder in (here, *here.parents, Path(__file__).parents[1]):
+        if (folder / "dagster.yaml").exists() and (folder / "workspace.yaml").exists():
+            os.chdir(folder)
+            os.environ["DAGSTER_HOME"] = str(folder)
+            return folder
+    raise PlatformError("run this inside the repository: dagster.yaml was not found")
+
+
+def _endpoints(*, stop: bool, only: str | None) -> int:
+    from mlops_assets.adapters.endpoints import local
+    from mlops_assets.definitions import local_places
+
+    endpoints = local_places().endpoints
+    for use_case in [only] if only else local.known(endpoints):
+        record = local.find(use_case, endpoints)
+        if record is None:
+            print(f"{use_case}: not running")
+        elif stop:
+            local.stop(use_case, endpoints)
+            print(f"{use_case}: stopped")
+        else:
+            release = record.release
+            print(f"{use_case}: {record.url} version {release.version} {release.sha256[:12]}")
+    return 0
+
+
+def _vacuum(use_case: str, retention_hours: float) -> int:
+    from mlops_assets.adapters.maintenance import vacuum_use_case
+    from mlops_assets.definitions import local_places
+    from mlops_assets.lifecycle.platform import Platform
+
+    platform = Platform.at(local_places())
+    for line in vacuum_use_case(platform.lake(), platform.tracking(), use_case, retention_hours):
+        print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The prediction log's lines: one JSON object per request, with its rows as columns.
+
+The model server writes them, the reader of the log reads them back; both use this module, so that
+the format has one definition.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+from mlops_assets.core.errors import PermanentError
+
+
+class PredictionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an endpoint answered to one request. Every list has one item per row.
+
+    Features are the values that were sent, before encoding: an unknown category is kept as it
+    came. Categories and floats stand apart so that a column of nulls keeps its type.
+    """
+
+    time: datetime
+    """When the answer was computed, in UTC."""
+    request: str
+    """The client's request id, or one that the server made up."""
+    use_case: str
+    version: int
+    sha256: str
+    categories: dict[str, list[str | None]]
+    floats: dict[str, list[float | None]]
+    scores: list[float]
+    """Probability of a positive label; a 32-bit float, written exactly."""
+    events: list[str | None] | None = None
+    """Event ids, where the client sent them."""
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(PredictionRecord)
+
+
+def encode_line(record: PredictionRecord) -> bytes:
+    """``record`` as one line, its line feed included. JSON text holds no other line feed."""
+    return _encoder.encode(record) + b"\n"
+
+
+def decode_line(line: bytes) -> PredictionRecord:
+    """The record in ``line``, with or without its line feed.
+
+    Raises PermanentError for a line that is cut, no record, or whose lists differ in length: a
+    prefix of a record never decodes.
+    """
+    try:
+        record = _decoder.decode(line)
+    except (ValueError, RecursionError) as error:
+        raise PermanentError(f"not a line of a prediction log: {error}") from error
+    columns = [*record.categories.values(), *record.floats.values()]
+    if record.events is not None:
+        columns.append(record.events)
+    if any(len(column) != len(record.scores) for column in columns):
+        raise PermanentError("not a line of a prediction log: its columns differ in length")
+    return record

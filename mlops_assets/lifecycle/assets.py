@@ -1,0 +1,90 @@
+"""What all assets of a use case have in common: keys, group, owners, partitions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import TypedDict
+
+import dagster as dg
+
+from mlops_assets.core.spec import FeatureViewSpec, UseCaseSpec
+
+
+def asset_key(spec: UseCaseSpec, name: str) -> dg.AssetKey:
+    """The key of the use case's asset ``name``; also its table's name in the lake."""
+    return dg.AssetKey([spec.name, name])
+
+
+def table_name(spec: UseCaseSpec, name: str) -> str:
+    """The lake's table of the use case's dataset, view or stage ``name``."""
+    return f"{spec.name}/{name}"
+
+
+def days(spec: UseCaseSpec) -> dg.DailyPartitionsDefinition:
+    """One partition per calendar day in the use case's time zone."""
+    return dg.DailyPartitionsDefinition(
+        start_date=spec.start.isoformat(),
+        end_date=spec.end.isoformat() if spec.end else None,
+        timezone=spec.timezone,
+    )
+
+
+def view_lookback_days(view: FeatureViewSpec) -> int:
+    """Days before an event's own in which the row of ``view`` that it uses may lie."""
+    if not view.partitioned or view.ttl_hours is None:
+        return 0
+    return -(-timedelta(hours=view.ttl_hours) // timedelta(days=1))
+
+
+def day_before(offset: int) -> dg.TimeWindowPartitionMapping:
+    """A day's partition depends on the same day and ``offset`` days before it, where they exist."""
+    return dg.TimeWindowPartitionMapping(
+        start_offset=-offset, allow_nonexistent_upstream_partitions=True
+    )
+
+
+def upstream(
+    spec: UseCaseSpec, lookbacks: Mapping[str, int | None], partitioned: bool
+) -> list[dg.AssetDep]:
+    """Dependencies by name; the value is the lookback in days, None for an unpartitioned one."""
+    return [
+        dg.AssetDep(
+            asset_key(spec, name),
+            partition_mapping=day_before(lookback)
+            if partitioned and lookback is not None
+            else None,
+        )
+        for name, lookback in lookbacks.items()
+    ]
+
+
+class Common(TypedDict):
+    """Keyword arguments of ``dg.asset`` that each stage has."""
+
+    key: dg.AssetKey
+    group_name: str
+    owners: list[str]
+    description: str
+    kinds: set[str]
+
+
+def common(spec: UseCaseSpec, name: str, description: str, kinds: Iterable[str]) -> Common:
+    """What every asset shows in the UI: its key, group, owners, description and kinds."""
+    return {
+        "key": asset_key(spec, name),
+        "group_name": spec.name,
+        "owners": list(spec.owners),
+        "description": description,
+        "kinds": set(kinds),
+    }
+
+
+def contiguous(partitions: Sequence[str], dates: Sequence[str]) -> list[list[str]]:
+    """``partitions`` as runs of days that follow each other in ``dates``, in order."""
+    order = {day: n for n, day in enumerate(dates)}
+    runs: list[list[str]] = []
+    for partition in sorted(partitions):
+        if runs and order[partition] == order[runs[-1][-1]] + 1:
+            runs[-1].append(partition)
+        else:
+            runs.append([partition])
+    return runs

@@ -1,0 +1,116 @@
+"""Models: trained on a frozen training set, registered as challenger."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from mlops_assets.core.records import ModelRecord, TrainingSetRecord
+from mlops_assets.core.spec import LABEL, UseCaseSpec
+from mlops_assets.lifecycle.assets import asset_key, common
+from mlops_assets.lifecycle.platform import Platform
+from mlops_assets.lifecycle.training_set import PART, read_training_set
+
+if TYPE_CHECKING:
+    from mlops_assets.adapters.lake import Lake
+    from mlops_assets.adapters.tracking import Tracking
+    from mlops_assets.adapters.xgboost_engine import TrainedModel
+
+OnRound = Callable[[int, float, float], None]
+"""Called after each boosting round with its number, training and validation log-loss."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model and its registration."""
+
+    model: "TrainedModel"
+    record: ModelRecord
+
+
+def train_and_register(
+    spec: UseCaseSpec,
+    training_set: TrainingSetRecord,
+    lake: "Lake",
+    tracking: "Tracking",
+    mlflow_run_id: str,
+    on_round: OnRound | None = None,
+) -> Trained:
+    """Train on ``training_set`` and register the model as challenger, in the given MLflow run."""
+    from mlops_assets.adapters.tracking import log_and_register
+    from mlops_assets.adapters.xgboost_engine import train
+
+    frame = read_training_set(spec, lake, training_set)
+    model = train(
+        frame,
+        spec.feature_types,
+        label=LABEL,
+        part=PART,
+        spec=spec.model,
+        output=spec.label.name,
+        on_round=on_round,
+    )
+    record = log_and_register(tracking, mlflow_run_id, model, training_set, spec, frame)
+    return Trained(model, record)
+
+
+def model_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
+    """The asset that trains and registers a challenger."""
+
+    @dg.asset(
+        **common(
+            spec,
+            "model",
+            f"Model of {spec.label.name}, trained on the training set, logged to MLflow and "
+            "registered as challenger.",
+            [spec.model.engine, "mlflow"],
+        ),
+        ins={"training_set": dg.AssetIn(asset_key(spec, "training_set"))},
+    )
+    def _model(
+        context: dg.AssetExecutionContext, platform: Platform, training_set: TrainingSetRecord
+    ) -> dg.MaterializeResult[ModelRecord]:
+        from mlops_assets.adapters.plots import importance_plot, markdown_image, training_curve
+        from mlops_assets.adapters.tracking import dagster_mlflow_run
+
+        def report(number: int, training: float, validation: float) -> None:
+            if number % 50 == 0:
+                context.log.info(
+                    f"round {number}: log-loss {training:.4f} training, {validation:.4f} validation"
+                )
+
+        tracking = platform.tracking()
+        with dagster_mlflow_run(tracking, context, spec.name) as run_id:
+            trained = train_and_register(
+                spec, training_set, platform.lake(), tracking, run_id, report
+            )
+        model, record = trained.model, trained.record
+        history = model.history
+        return dg.MaterializeResult(
+            value=record,
+            data_version=dg.DataVersion(record.sha256),
+            metadata={
+                "version": record.version,
+                "result": "unchanged: the same bytes were registered before"
+                if record.unchanged
+                else "registered as challenger",
+                "sha256": record.sha256,
+                "size_bytes": len(model.data),
+                "rounds": record.rounds,
+                "training_log_loss": history["train_log_loss"][record.rounds - 1],
+                "validation_log_loss": history["validation_log_loss"][record.rounds - 1],
+                "training_set": training_set.digest,
+                "training_rows": training_set.rows,
+                "mlflow_run_id": record.mlflow_run_id,
+                "artifact": dg.MetadataValue.path(record.artifact),
+                "training_curve": dg.MetadataValue.md(
+                    markdown_image(training_curve(history, record.rounds), "training curve")
+                ),
+                "importances": dg.MetadataValue.md(
+                    markdown_image(importance_plot(model.importances), "importances")
+                ),
+            },
+        )
+
+    return _model

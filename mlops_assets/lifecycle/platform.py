@@ -1,0 +1,118 @@
+"""What the stages reach the outside world through, as Dagster resources."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import dagster as dg
+
+from mlops_assets.core.errors import MissingPartitionsError, PermanentError
+from mlops_assets.core.records import Record
+
+if TYPE_CHECKING:
+    from mlops_assets.adapters.lake import Lake
+    from mlops_assets.adapters.tracking import Tracking
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the platform keeps things: paths or ``s3://`` URLs."""
+
+    lake: str
+    tracking: str
+    """MLflow's tracking and registry URI."""
+    artifacts: str
+    reports: str
+    documents: str
+    """What one stage tells the next, one JSON document per asset."""
+    endpoints: str
+    """Local folder of endpoint states and prediction logs."""
+
+    @classmethod
+    def under(cls, folder: Path) -> "Places":
+        """Everything in one local folder, with MLflow on SQLite."""
+        return cls(
+            lake=str(folder / "lake"),
+            tracking=f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}",
+            artifacts=str(folder / "artifacts"),
+            reports=str(folder / "reports"),
+            documents=str(folder / "documents"),
+            endpoints=str(folder / "endpoints"),
+        )
+
+
+class Platform(dg.ConfigurableResource):
+    """The lake, the tracking server and the folders that all stages share."""
+
+    lake_url: str
+    tracking_uri: str
+    artifacts_url: str
+    reports_url: str
+    endpoints_dir: str
+
+    @classmethod
+    def at(cls, places: Places) -> "Platform":
+        """The platform whose things are in ``places``."""
+        return cls(
+            lake_url=places.lake,
+            tracking_uri=places.tracking,
+            artifacts_url=places.artifacts,
+            reports_url=places.reports,
+            endpoints_dir=places.endpoints,
+        )
+
+    def lake(self) -> "Lake":
+        """The lake's tables."""
+        from mlops_assets.adapters.lake import Lake
+
+        return Lake(self.lake_url)
+
+    def tracking(self) -> "Tracking":
+        """The tracking server and model registry."""
+        from mlops_assets.adapters.tracking import Tracking
+
+        return Tracking(tracking_uri=self.tracking_uri, artifacts_url=self.artifacts_url)
+
+
+class RecordIOManager(dg.ConfigurableIOManager):
+    """Keeps each unpartitioned asset's record as one JSON document, replaced atomically."""
+
+    documents_url: str
+
+    def handle_output(self, context: dg.OutputContext, obj: Record | None) -> None:
+        """Write the record; an asset without a value has nothing to keep."""
+        from mlops_assets.adapters.storage import write_bytes
+
+        if obj is not None:
+            write_bytes(self._url(context.asset_key), obj.model_dump_json(indent=1).encode())
+
+    def load_input(self, context: dg.InputContext) -> Record:
+        """The record that the asset upstream wrote last."""
+        from mlops_assets.adapters.storage import read_bytes
+
+        kind = cast("type[Record]", context.dagster_type.typing_type)
+        data = read_bytes(self._url(context.asset_key))
+        if data is None:
+            name = context.asset_key.to_user_string()
+            raise MissingPartitionsError(f"{name} has not been materialized: do that first")
+        try:
+            return kind.model_validate_json(data)
+        except ValueError as error:
+            name = context.asset_key.to_user_string()
+            raise PermanentError(
+                f"the document of {name} is not a {kind.__name__}: materialize {name} again ({error})"
+            ) from error
+
+    def _url(self, key: dg.AssetKey) -> str:
+        from mlops_assets.adapters.storage import join
+
+        return join(self.documents_url, *key.path) + ".json"
+
+
+def resources_at(places: Places) -> Mapping[str, object]:
+    """The Dagster resources that the assets of every use case need."""
+    return {
+        "platform": Platform.at(places),
+        "io_manager": RecordIOManager(documents_url=places.documents),
+    }

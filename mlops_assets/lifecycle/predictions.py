@@ -1,0 +1,102 @@
+"""Predictions: a day's events scored in one batch with what the endpoint serves."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from mlops_assets.adapters.functions import Functions
+from mlops_assets.core.records import EndpointRecord, Release
+from mlops_assets.core.spec import EVENT_ID, EVENT_TIME, UseCaseSpec
+from mlops_assets.core.windows import window_of
+from mlops_assets.lifecycle.assets import (
+    asset_key,
+    common,
+    days,
+    table_name,
+    upstream,
+    view_lookback_days,
+)
+from mlops_assets.lifecycle.platform import Platform
+from mlops_assets.lifecycle.publish import Published, PublishEvents, events
+from mlops_assets.lifecycle.training_set import ASKED_AT, events_with_features
+
+if TYPE_CHECKING:
+    from mlops_assets.adapters.lake import Lake
+
+SCORE = "score"
+
+
+def score(
+    spec: UseCaseSpec,
+    functions: Functions,
+    lake: "Lake",
+    release: Release,
+    partitions: Sequence[str],
+) -> Published:
+    """Score every event of the days ``partitions`` and publish the scores, as one commit."""
+    import polars as pl
+
+    from mlops_assets.adapters.models import read_model
+    from mlops_assets.core.inference import encode_frame, predict
+    from mlops_assets.core.schema import as_arrow, split_by_day
+
+    window = window_of(partitions, spec.timezone)
+    model = read_model(release)
+    rows = events_with_features(spec, functions, lake, window)
+    scores = predict(model, encode_frame(rows, model.signature))
+    table = as_arrow(
+        rows.select(
+            EVENT_ID,
+            EVENT_TIME,
+            ASKED_AT,
+            pl.Series(SCORE, scores),
+            pl.lit(release.version, dtype=pl.Int64).alias("model_version"),
+            pl.lit(release.sha256).alias("model_sha256"),
+        )
+    )
+    name = table_name(spec, "predictions")
+    tables = split_by_day(table, EVENT_TIME, window, name)
+    return Published(write=lake.write(name, tables, [EVENT_TIME, EVENT_ID]))
+
+
+def predictions_asset(spec: UseCaseSpec, functions: Functions) -> dg.AssetsDefinition:
+    """The asset that scores a day in batch."""
+    key = asset_key(spec, "predictions")
+    lookbacks: dict[str, int | None] = {
+        name: view_lookback_days(view) if view.partitioned else None
+        for name, view in spec.feature_views.items()
+    }
+    lookbacks[spec.events.dataset] = 0
+
+    @dg.asset(
+        **common(
+            spec,
+            "predictions",
+            f"Probability of {spec.label.name} for each event of a day, by the champion.",
+            [spec.model.engine, "deltalake"],
+        ),
+        partitions_def=days(spec),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        deps=upstream(spec, lookbacks, partitioned=True),
+        ins={"endpoint": dg.AssetIn(asset_key(spec, "endpoint"))},
+        metadata={"table": table_name(spec, "predictions")},
+    )
+    def _predictions(
+        context: dg.AssetExecutionContext, platform: Platform, endpoint: EndpointRecord
+    ) -> PublishEvents:
+        published = score(
+            spec, functions, platform.lake(), endpoint.release, context.partition_keys
+        )
+        yield from events(
+            key,
+            published,
+            suite=None,
+            partitioned=True,
+            metadata={
+                "model_version": endpoint.release.version,
+                "model_sha256": endpoint.release.sha256,
+            },
+        )
+
+    return _predictions

@@ -1,0 +1,77 @@
+"""Promotion: the recorded decision about a challenger."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from mlops_assets.core.records import EvaluationRecord, PromotionRecord
+from mlops_assets.core.spec import UseCaseSpec
+from mlops_assets.lifecycle.assets import asset_key, common
+from mlops_assets.lifecycle.platform import Platform
+
+if TYPE_CHECKING:
+    from mlops_assets.adapters.lake import Lake
+    from mlops_assets.adapters.tracking import Tracking
+
+
+def promote(
+    spec: UseCaseSpec,
+    evaluation: EvaluationRecord,
+    lake: "Lake",
+    tracking: "Tracking",
+    now: datetime,
+    dagster_run_id: str,
+) -> PromotionRecord:
+    """Decide on the evaluated challenger, record the decision, then move the alias.
+
+    Safe to repeat: a decision that is in the ledger is not recorded again, and an alias that a
+    killed run left behind is moved.
+    """
+    from mlops_assets.adapters import ledger
+    from mlops_assets.core.promotion import decide
+
+    decision = decide(evaluation, tracking.champion(spec.name), now, dagster_run_id)
+    ledger.record(lake, decision)
+    if decision.decision == "promoted":
+        tracking.set_champion(spec.name, decision.version)
+    return decision
+
+
+def promotion_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
+    """The asset that decides on a challenger."""
+
+    @dg.asset(
+        **common(
+            spec,
+            "promotion",
+            "The decision about the challenger, recorded in the ledger before the alias "
+            "champion moves.",
+            ["mlflow"],
+        ),
+        ins={"evaluation": dg.AssetIn(asset_key(spec, "evaluation"))},
+    )
+    def _promotion(
+        context: dg.AssetExecutionContext, platform: Platform, evaluation: EvaluationRecord
+    ) -> dg.MaterializeResult[PromotionRecord]:
+        from mlops_assets.adapters import ledger
+        from mlops_assets.adapters.clock import now
+
+        lake = platform.lake()
+        decision = promote(spec, evaluation, lake, platform.tracking(), now(), context.run_id)
+        context.log.info(f"version {decision.version}: {decision.decision}")
+        return dg.MaterializeResult(
+            value=decision,
+            metadata={
+                "decision": decision.decision,
+                "version": decision.version,
+                "champion": decision.champion.version if decision.champion else "none",
+                "previous_champion": decision.previous_version or "none",
+                "reasons": dg.MetadataValue.md("\n".join(f"- {r}" for r in decision.reasons)),
+                "history": dg.MetadataValue.md(
+                    ledger.history_markdown(ledger.decisions(lake, spec.name))
+                ),
+            },
+        )
+
+    return _promotion

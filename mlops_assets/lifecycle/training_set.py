@@ -1,0 +1,229 @@
+"""Training sets: events joined point-in-time with feature views and labels, frozen by content."""
+
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, cast
+
+import dagster as dg
+
+from mlops_assets.adapters.functions import Functions
+from mlops_assets.core.errors import PermanentError
+from mlops_assets.core.records import TrainingSetRecord
+from mlops_assets.core.spec import EVENT_ID, EVENT_TIME, KNOWN_AT, LABEL, UseCaseSpec
+from mlops_assets.core.windows import Window
+from mlops_assets.lifecycle.assets import (
+    asset_key,
+    common,
+    days,
+    table_name,
+    view_lookback_days,
+)
+from mlops_assets.lifecycle.feature_views import needed_days, read_days
+from mlops_assets.lifecycle.platform import Platform
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mlops_assets.adapters.lake import Lake
+
+TRAINING_SETS = "training_sets"
+"""The table of all training sets of a use case, one partition per content digest."""
+
+DAY = "day"
+PART = "part"
+ASKED_AT = "asked_at"
+LABEL_KNOWN_AT = "label_known_at"
+
+
+class TrainingWindow(dg.Config):
+    """Another window than the one in defs.yaml, for one run."""
+
+    end: str | None = None
+    """First day after the window, ISO date; default: training_set.end of defs.yaml."""
+    days: int | None = None
+    """Length in days; default: training_set.days of defs.yaml."""
+
+
+def training_window(spec: UseCaseSpec, config: TrainingWindow | None = None) -> Window:
+    """The window to train on; PermanentError when it is not inside the use case's time."""
+    end, length = spec.training_set.end, spec.training_set.days
+    if config is not None and config.end is not None:
+        try:
+            end = date.fromisoformat(config.end)
+        except ValueError as error:
+            raise PermanentError(f"end: {config.end!r} is no ISO date like 2013-03-01") from error
+    if config is not None and config.days is not None:
+        length = config.days
+    first = end - timedelta(days=length)
+    kept = spec.training_set.validation_days + spec.training_set.holdout_days
+    if length <= kept:
+        raise PermanentError(
+            f"days: {length} days leave none to train on after {kept} of validation and holdout"
+        )
+    if first < spec.start or (spec.end is not None and end > spec.end):
+        raise PermanentError(
+            f"the window {first} to {end} is not inside the data, {spec.start} to {spec.end}: "
+            "choose another end or fewer days"
+        )
+    return Window(first, end, spec.timezone)
+
+
+def events_with_features(
+    spec: UseCaseSpec, functions: Functions, lake: "Lake", window: Window
+) -> "pl.DataFrame":
+    """The window's events with the features known when each prediction is asked.
+
+    One row per event, in event order: event_id, event_time, asked_at, entity columns, features.
+    """
+    import polars as pl
+
+    from mlops_assets.core.leakage import check_events, check_view
+    from mlops_assets.core.pit import View, point_in_time_join
+
+    source = read_days(spec, lake, spec.events.dataset, window, 0)
+    events = cast("pl.DataFrame", functions.resolve(spec.events.function)(window, source))
+    lead = timedelta(minutes=spec.events.lead_minutes)
+    events = events.with_columns((pl.col(EVENT_TIME) - lead).alias(ASKED_AT))
+    views: list[View] = []
+    for name, view in spec.feature_views.items():
+        partitions = (
+            needed_days(spec, window, view_lookback_days(view)) if view.partitioned else None
+        )
+        rows = lake.read(table_name(spec, name), partitions=partitions)
+        views.append(
+            View(
+                name=name,
+                frame=cast("pl.DataFrame", pl.from_arrow(rows)),
+                entity=tuple(view.entity),
+                features=tuple(view.features),
+                ttl=timedelta(hours=view.ttl_hours) if view.ttl_hours is not None else None,
+            )
+        )
+    check_events(events)
+    for view in views:
+        check_view(view)
+    return point_in_time_join(events, views)
+
+
+def build(
+    spec: UseCaseSpec, functions: Functions, lake: "Lake", window: Window
+) -> TrainingSetRecord:
+    """Join, check for leakage and freeze the training set of ``window``.
+
+    Every event of the window is joined. Those without a label that is known by the window's end
+    are counted as unlabelled and left out. Raises LeakageError, MissingPartitionsError, and
+    PermanentError when a part of the window has no labelled event.
+    """
+    import polars as pl
+
+    from mlops_assets.core.leakage import check_joined
+
+    joined = events_with_features(spec, functions, lake, window)
+    source = read_days(spec, lake, spec.label.dataset, window, 0)
+    labels = cast("pl.DataFrame", functions.resolve(spec.label.function)(window, source))
+    known = labels.select(
+        EVENT_ID,
+        pl.col(LABEL).cast(pl.Int8),
+        pl.col(KNOWN_AT).alias(LABEL_KNOWN_AT),
+    )
+    rows = joined.join(known, on=EVENT_ID, how="left", maintain_order="left", validate="1:1")
+    usable = pl.col(LABEL).is_not_null() & (pl.col(LABEL_KNOWN_AT) <= window.end_time)
+    labelled = rows.filter(usable)
+    check_joined(labelled, list(spec.feature_types), LABEL)
+    training = spec.training_set
+    holdout_first = window.end - timedelta(days=training.holdout_days)
+    validation_first = holdout_first - timedelta(days=training.validation_days)
+    day = pl.col(EVENT_TIME).dt.convert_time_zone(spec.timezone).dt.date()
+    frozen = labelled.with_columns(day.dt.strftime("%Y-%m-%d").alias(DAY)).with_columns(
+        pl.when(day < validation_first)
+        .then(pl.lit("train"))
+        .when(day < holdout_first)
+        .then(pl.lit("validation"))
+        .otherwise(pl.lit("holdout"))
+        .alias(PART)
+    )
+    _check_parts(spec, frozen)
+    keep = [EVENT_ID, EVENT_TIME, ASKED_AT, DAY, PART, *spec.feature_types, LABEL]
+    table = frozen.select(keep).to_arrow()
+    versions = {
+        table_name(spec, name): lake.version(table_name(spec, name))
+        for name in (*spec.datasets, *spec.feature_views)
+    }
+    digest = _digest(table)
+    lake.write(table_name(spec, TRAINING_SETS), {digest: table}, [EVENT_TIME, EVENT_ID])
+    return TrainingSetRecord(
+        use_case=spec.name,
+        digest=digest,
+        first=window.first,
+        validation_first=validation_first,
+        holdout_first=holdout_first,
+        end=window.end,
+        rows=frozen.height,
+        positives=int(frozen[LABEL].sum()),
+        unlabelled=rows.height - frozen.height,
+        table_versions=versions,
+    )
+
+
+def read_training_set(spec: UseCaseSpec, lake: "Lake", record: TrainingSetRecord) -> "pl.DataFrame":
+    """The frozen rows of ``record``, ordered by event time and id."""
+    import polars as pl
+
+    table = lake.read(table_name(spec, TRAINING_SETS), partitions=[record.digest])
+    return cast("pl.DataFrame", pl.from_arrow(table)).sort(EVENT_TIME, EVENT_ID)
+
+
+def _check_parts(spec: UseCaseSpec, frozen: "pl.DataFrame") -> None:
+    found = set(frozen[PART].unique().to_list())
+    for part in ("train", "validation", "holdout"):
+        if part not in found:
+            raise PermanentError(
+                f"{spec.name}: no labelled event falls into the {part} part of the window; "
+                "lengthen the window or check the labels"
+            )
+
+
+def _digest(table: object) -> str:
+    from mlops_assets.core.digest import table_digest
+    from mlops_assets.core.schema import as_arrow
+
+    return table_digest(
+        as_arrow(table).sort_by([(EVENT_TIME, "ascending"), (EVENT_ID, "ascending")])
+    )
+
+
+def training_set_asset(spec: UseCaseSpec, functions: Functions) -> dg.AssetsDefinition:
+    """The asset that freezes a training set."""
+    upstreams = {*spec.feature_views, spec.events.dataset, spec.label.dataset}
+
+    @dg.asset(
+        **common(
+            spec,
+            "training_set",
+            "Events joined with what was known when each prediction is asked, and their labels; "
+            "frozen and identified by content.",
+            ["polars", "deltalake"],
+        ),
+        deps=[asset_key(spec, name) for name in sorted(upstreams)],
+        metadata={"table": table_name(spec, TRAINING_SETS)},
+    )
+    def _training_set(
+        config: TrainingWindow, platform: Platform
+    ) -> dg.MaterializeResult[TrainingSetRecord]:
+        record = build(spec, functions, platform.lake(), training_window(spec, config))
+        return dg.MaterializeResult(
+            value=record,
+            data_version=dg.DataVersion(record.digest),
+            metadata={
+                "dagster/row_count": record.rows,
+                "positives": record.positives,
+                "base_rate": record.positives / record.rows,
+                "unlabelled": record.unlabelled,
+                "window": f"{record.first} to {record.end} ({spec.timezone})",
+                "validation_from": record.validation_first.isoformat(),
+                "holdout_from": record.holdout_first.isoformat(),
+                "digest": record.digest,
+                "table_versions": dg.MetadataValue.json(record.table_versions),
+            },
+        )
+
+    return _training_set
