@@ -38,11 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lake = commands.add_parser("lake", help="look after the lake's tables")
     lake_actions = lake.add_subparsers(dest="action", required=True, metavar="ACTION")
     vacuum = lake_actions.add_parser(
-        "vacuum", help="compact tables and drop old files, except those of registered models"
+        "vacuum", help="drop old files, except those that a registered model was trained from"
     )
     vacuum.add_argument("use_case", help="name of the use case")
     vacuum.add_argument(
-        "--retention-hours", type=float, default=168, help="age of files to keep (default: 168)"
+        "--retention-hours", type=int, default=168, help="age of files to keep (default: 168)"
     )
     options = parser.parse_args(arguments)
     try:
@@ -93,7 +93,7 @@ def _endpoints(*, stop: bool, only: str | None) -> int:
     return 0
 
 
-def _vacuum(use_case: str, retention_hours: float) -> int:
+def _vacuum(use_case: str, retention_hours: int) -> int:
     from mlops_assets.adapters.maintenance import vacuum_use_case
     from mlops_assets.definitions import local_places
     from mlops_assets.lifecycle.platform import Platform

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from mlops_assets.components.loading import load_use_cases
 from mlops_assets.lifecycle.platform import Places, resources_at
 
 STATE = Path(os.environ.get("MLOPS_STATE") or Path(__file__).parents[1] / ".mlops").resolve()
@@ -46,7 +47,7 @@ def resources(environment: str) -> Mapping[str, object]:
 def defs() -> dg.Definitions:
     """All use cases of defs/, with the resources of MLOPS_ENV."""
     return dg.Definitions.merge(
-        dg.load_from_defs_folder(path_within_project=Path(__file__).parent),
+        load_use_cases(Path(__file__).parent / "defs", "mlops_assets.defs"),
         dg.Definitions(
             resources=resources(os.environ.get("MLOPS_ENV", "local")),
             # One process for all steps: a process per step costs more than most steps do.

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
+    from mlops_assets.adapters.lake import Lake
+
 USE_CASE = "flight_delays"
 REQUESTS = 300
 """Real requests, one flight each, one after another."""
@@ -103,7 +105,7 @@ def _tell(
         ("evaluation", ["evaluation"], None),
         ("promotion", ["promotion"], None),
         ("endpoint", ["endpoint"], None),
-        ("predictions", ["predictions"], (next_day.partitions[0],) * 2),
+        ("predictions", ["predictions"], (next_day.partitions[0], next_day.partitions[0])),
     ]
     for stage, assets, partitions in stages:
         with _timed(console, story, stage):
@@ -160,19 +162,17 @@ class _Answers:
     example: Mapping[str, object]
 
 
-def _ask(spec: UseCaseSpec, lake: object, day: Window, endpoint: EndpointRecord) -> _Answers:
+def _ask(spec: UseCaseSpec, lake: "Lake", day: Window, endpoint: EndpointRecord) -> _Answers:
     """Ask the endpoint about real events of ``day``, and compare with the batch predictions."""
     import statistics
 
     import polars as pl
 
-    from mlops_assets.adapters.endpoints.local import Client
+    from mlops_assets.adapters.endpoints.client import ask, connect
     from mlops_assets.adapters.functions import Functions
-    from mlops_assets.adapters.lake import Lake
     from mlops_assets.lifecycle.assets import table_name
     from mlops_assets.lifecycle.training_set import events_with_features
 
-    assert isinstance(lake, Lake)
     functions = Functions(f"mlops_assets.defs.{spec.name}", _folder_of(spec.name))
     rows = events_with_features(spec, functions, lake, day).sample(
         REQUESTS, seed=spec.model.seed, shuffle=True
@@ -185,14 +185,14 @@ def _ask(spec: UseCaseSpec, lake: object, day: Window, endpoint: EndpointRecord)
     seconds: list[float] = []
     differences = 0
     example: dict[str, object] = {}
-    with Client(endpoint.url, spec.name, timeout_s=10) as client:
+    with connect(endpoint.url, timeout_s=10) as connection:
         for row in rows.iter_rows(named=True):
-            features = {name: [row[name]] for name in spec.feature_types}
+            inputs = {name: [row[name]] for name in (EVENT_ID, *spec.feature_types)}
             begun = time.perf_counter()
-            score = client.infer(features, [row[EVENT_ID]])[0]
+            answer = ask(endpoint.url, spec.name, inputs, 10, connection)
             seconds.append(time.perf_counter() - begun)
-            differences += score != expected[row[EVENT_ID]]
-            example = {"event": row[EVENT_ID], "score": score}
+            differences += answer.scores[0] != expected[row[EVENT_ID]]
+            example = {"event": row[EVENT_ID], "score": answer.scores[0]}
     ordered = sorted(seconds)
     return _Answers(
         requests=len(seconds),
@@ -203,11 +203,9 @@ def _ask(spec: UseCaseSpec, lake: object, day: Window, endpoint: EndpointRecord)
     )
 
 
-def _rows(lake: object, spec: UseCaseSpec, name: str) -> int:
-    from mlops_assets.adapters.lake import Lake
+def _rows(lake: "Lake", spec: UseCaseSpec, name: str) -> int:
     from mlops_assets.lifecycle.assets import table_name
 
-    assert isinstance(lake, Lake)
     return sum(state.rows for state in lake.states(table_name(spec, name)).values())
 
 

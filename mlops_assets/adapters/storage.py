@@ -37,6 +37,9 @@ _REFUSALS = (
 )
 
 
+_REFUSED = (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
+
+
 def join(url: str, *parts: str) -> str:
     """``url`` with ``parts`` below it."""
     return "/".join([url.rstrip("/"), *(part.strip("/") for part in parts)])
@@ -80,10 +83,15 @@ def _s3(endpoint: str | None, region: str | None) -> "pyarrow.fs.S3FileSystem":
     )
 
 
-def failure(error: Exception, action: str, url: str) -> PermanentError | TransientError:
-    """What a failed ``action`` (e.g. ``"write"``) on ``url`` means: give up, or try again."""
-    message = f"cannot {action} {url}: {error}"
-    if any(word in str(error) for word in _REFUSALS):
+def failure(
+    error: Exception, action: str, url: str, words: str | None = None
+) -> PermanentError | TransientError:
+    """What a failed ``action`` (e.g. ``"write"``) on ``url`` means: give up, or try again.
+
+    ``words`` stand for the error's own text where that may hold a secret.
+    """
+    message = f"cannot {action} {url}: {words or error}"
+    if isinstance(error, _REFUSED) or any(word in str(error) for word in _REFUSALS):
         return PermanentError(
             f"{message}; check that it exists and that this process may {action} there"
         )

@@ -77,7 +77,9 @@ from mlops_assets.core.windows import Window
 
 def events(window: Window, observations: pl.DataFrame) -> pl.DataFrame:
     """One row per event: event_id, event_time and the entities of all feature views."""
-    return observations.select(pl.col("id").alias("event_id"), pl.col("happened_at").alias("event_time"))
+    return observations.select(
+        pl.col("id").alias("event_id"), pl.col("happened_at").alias("event_time")
+    )
 
 
 def amounts(window: Window, observations: pl.DataFrame) -> pl.DataFrame:

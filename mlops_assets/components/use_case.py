@@ -32,7 +32,8 @@ class UseCase(dg.Component):
     @classmethod
     def load(cls, attributes: BaseModel | None, context: ComponentLoadContext) -> "UseCase":
         """Check what needs more than one field, and that each named function is there."""
-        assert isinstance(attributes, UseCaseSpec)
+        if not isinstance(attributes, UseCaseSpec):
+            raise dg.DagsterInvalidDefinitionError("a use case needs attributes in its defs.yaml")
         functions = Functions(context.defs_relative_module_name(context.path), context.path)
         found = [*problems(attributes), *function_problems(attributes, functions)]
         if found:

@@ -75,7 +75,10 @@ def judge(
     A gain is the reference's metric less the challenger's for losses, and the other way round for
     roc_auc, where the base rate's is 0.5. The bins of ``ece`` are those of the whole holdout in
     every resample; being a sum of absolute values it is larger in resamples than in the holdout,
-    which makes ``at_most`` rules on it a little strict. The same arguments give the same result.
+    which makes ``at_most`` rules on it a little strict. An interval is widened to the value where
+    it leaves it out, so that no rule fails whose value keeps the bounds.
+
+    The same arguments give the same result.
 
     Raises PermanentError for wrong or unequally long inputs.
     """
@@ -217,6 +220,7 @@ def _result(
         defined = np.array([value])
     tail = (1 - confidence) / 2
     low, high = cast("list[float]", np.quantile(defined, [tail, 1 - tail]).tolist())
+    low, high = min(low, value), max(high, value)
     what = f"{_subject(rule)} is {_number(value)}"
     interval = (
         f"{100 * confidence:.4g}% interval {_number(low)} to {_number(high)} over {days} days"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
 from mlops_assets.core.errors import DigestMismatchError, PermanentError, SchemaError
 from mlops_assets.core.records import FeatureField, Signature
@@ -154,8 +155,6 @@ def load_model(data: bytes, sha256: str) -> Model:
     Raises DigestMismatchError before anything is parsed, and PermanentError for a file that is too
     large, is no UBJSON model, or whose signature is missing or does not fit its trees.
     """
-    import xgboost
-
     if len(data) > MAX_MODEL_BYTES:
         raise PermanentError(
             f"the model file has {len(data)} bytes, at most {MAX_MODEL_BYTES} are loaded: "
@@ -169,6 +168,8 @@ def load_model(data: bytes, sha256: str) -> Model:
         )
     if not data.startswith(_UBJSON_START):
         raise PermanentError("the model file is not UBJSON: save it with dump_model")
+    import xgboost
+
     booster = xgboost.Booster(params={"nthread": 1})
     try:
         # XGBoost leaves the path's type parameter open.
@@ -182,7 +183,12 @@ def load_model(data: bytes, sha256: str) -> Model:
         raise PermanentError(
             "the model file carries no signature: it was not written by this platform"
         )
-    signature = Signature.model_validate_json(attribute)
+    try:
+        signature = Signature.model_validate_json(attribute)
+    except ValidationError as error:
+        raise PermanentError(
+            f"the model file's signature is not of this version: {error.errors()[0]['msg']}"
+        ) from error
     if not signature.inputs or booster.num_features() != len(signature.inputs):
         raise PermanentError(
             f"the model has {booster.num_features()} features and its signature "

@@ -151,7 +151,7 @@ def _ece(labels: Vector, scores: Vector) -> float:
 
 def reliability(
     labels: Numbers, scores: Numbers, bins: int = CALIBRATION_BINS
-) -> tuple[ReliabilityBin, ...]:
+) -> list[ReliabilityBin]:
     """The reliability curve over bins of equal mass, by rising score; empty bins are left out.
 
     Intervals are Wilson's at 95 % (Wilson 1927; Brown, Cai and DasGupta 2001).
@@ -169,12 +169,12 @@ def reliability(
     # Rounding can put an end of the interval an ulp inside a share of exactly 0 or 1.
     low = np.clip(np.minimum(centre - half, observed), 0, 1)
     high = np.clip(np.maximum(centre + half, observed), 0, 1)
-    return tuple(
+    return [
         ReliabilityBin(
             float(mean_score[b]), float(observed[b]), int(n[b]), float(low[b]), float(high[b])
         )
         for b in range(len(n))
-    )
+    ]
 
 
 def slices(labels: Numbers, scores: Numbers, values: Sequence[object]) -> list[Slice]:

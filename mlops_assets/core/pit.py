@@ -8,8 +8,10 @@ a prediction that was asked before it.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -24,6 +26,8 @@ ASKED_AT = "asked_at"
 _Ints = npt.NDArray[np.int64]
 
 _LARGEST = int(np.iinfo(np.int64).max)
+
+_MANY = 2**31
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,10 @@ def point_in_time_join(
     """
     _refuse_clashes(events, views, with_known_at)
     columns = events.get_columns()
-    for view in views:
-        rows = _used_rows(events, view)
+    # The sorts and searches release the interpreter's lock: views are solved side by side.
+    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+        used = list(pool.map(partial(_used_rows, events), views))
+    for view, rows in zip(views, used, strict=True):
         columns += [view.frame[feature].gather(rows) for feature in view.features]
         if with_known_at:
             known_at = view.frame[KNOWN_AT].gather(rows)
@@ -113,9 +119,8 @@ def _used_rows(events: pl.DataFrame, view: View) -> pl.Series:
         if view.ttl is not None:
             ttl = view.ttl // timedelta(microseconds=1)
             used[event_time - row_time[used] > ttl] = -1
-    index = pl.Series(used)
-    # A negative index would count from the end.
-    return index.set(index < 0, None).cast(pl.get_index_type())
+    # -1 is no index: the cast makes it null.
+    return pl.Series(used).cast(pl.get_index_type(), strict=False)
 
 
 def _search(
@@ -126,10 +131,13 @@ def _search(
     ``first_code`` is the least code of the event's entity: rows before it are of another.
     """
     found = np.searchsorted(row_code, event_code, side="right") - 1
-    too_late = np.flatnonzero((found >= 0) & (row_known[found] > asked_at))
+    # Index -1 reads the last row; whatever it says, the answer stays -1.
+    found[row_code[found] < first_code] = -1
+    too_late = np.flatnonzero((row_known[found] > asked_at) & (found >= 0))
     if len(too_late):
-        found[too_late] = _last_at_most(row_known, found[too_late], asked_at[too_late])
-    found[(found >= 0) & (row_code[found] < first_code)] = -1
+        earlier = _last_at_most(row_known, found[too_late], asked_at[too_late])
+        earlier[row_code[earlier] < first_code[too_late]] = -1
+        found[too_late] = earlier
     return found
 
 
@@ -168,18 +176,65 @@ def _last_at_most(values: _Ints, before: _Ints, limit: _Ints) -> _Ints:
 
 
 def _entity_keys(events: pl.DataFrame, view: View) -> tuple[_Ints, _Ints, int]:
-    """A number for each row's and each event's entity, and how many entities the view has.
+    """A number for each row's and each event's entity, and a bound above the numbers.
 
-    -1 stands for an entity with a null column or that the view does not have.
+    Equal entities have equal numbers; -1 stands for an entity with a null column and for an event's
+    entity that the view does not have.
     """
-    entity = list(view.entity)
-    keys = view.frame.select(entity).unique().with_row_index("__key")
+    row_key = np.zeros(view.frame.height, dtype=np.int64)
+    event_key = np.zeros(events.height, dtype=np.int64)
+    count = 1
+    for column in view.entity:
+        row, event, values = _column_numbers(view.frame[column], events[column], view.name)
+        # No overflow: values is at most 2^32 and count at most _MANY.
+        row_key = np.where((row_key < 0) | (row < 0), -1, row_key * values + row)
+        event_key = np.where((event_key < 0) | (event < 0), -1, event_key * values + event)
+        count *= values
+        if count > _MANY:
+            row_key, event_key, count = _dense(row_key, event_key)
+    return row_key, event_key, count
 
-    def numbers(frame: pl.DataFrame) -> _Ints:
-        joined = frame.select(entity).join(keys, on=entity, how="left", maintain_order="left")
-        return joined["__key"].cast(pl.Int64).fill_null(-1).to_numpy()
 
-    return numbers(view.frame), numbers(events), keys.height
+def _column_numbers(rows: pl.Series, events: pl.Series, view: str) -> tuple[_Ints, _Ints, int]:
+    """The same for one column of the entity."""
+    dtype = rows.dtype
+    if dtype.is_float() or dtype.is_nested():
+        raise SchemaError(
+            f"view {view!r}: entity column {rows.name!r} is of type {dtype}, which identifies "
+            "nothing reliably; use strings or integers"
+        )
+    if dtype.is_integer() and rows.null_count() < len(rows):
+        low, high = cast("int", rows.min()), cast("int", rows.max())
+        if high - low < _MANY and low >= -_LARGEST and high <= _LARGEST:
+            row, event = (
+                pl.select(
+                    pl.when(pl.lit(values).is_between(low, high))
+                    .then(pl.lit(values).cast(pl.Int64, strict=False) - low)
+                    .otherwise(-1)
+                ).to_series()
+                for values in (rows, events)
+            )
+            return row.to_numpy(), event.to_numpy(), high - low + 1
+    # Interning both sides passes once over each; joining them would hash the rows twice.
+    interned = pl.Categorical(pl.Categories.random())
+    row, event = (
+        values.cast(pl.String).cast(interned).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+        for values in (rows, events)
+    )
+    return row, event, int(max(row.max(), event.max())) + 1
+
+
+def _dense(row_key: _Ints, event_key: _Ints) -> tuple[_Ints, _Ints, int]:
+    """Keys renumbered from 0 without gaps, so that there are no more than rows."""
+    keys = np.unique(row_key[row_key >= 0])
+    if len(keys) == 0:
+        return np.full_like(row_key, -1), np.full_like(event_key, -1), 1
+
+    def renumber(old: _Ints) -> _Ints:
+        new = np.minimum(np.searchsorted(keys, old), len(keys) - 1)
+        return np.where(keys[new] == old, new, -1)
+
+    return renumber(row_key), renumber(event_key), len(keys)
 
 
 def _pack(

@@ -121,7 +121,7 @@ class FeatureViewSpec(Spec):
         default=None,
         gt=0,
         description="Hours after its event time for which a row may be used; an older row counts "
-        "as missing. Default: no limit.",
+        "as missing. Needed when partitioned. Default: no limit.",
     )
     suite: FunctionName | None = Field(
         default=None,
@@ -339,6 +339,12 @@ def problems(spec: UseCaseSpec) -> Iterator[SpecError]:
                     f"the view has one partition but reads {source!r}, which has one per day; "
                     "make the view partitioned",
                 )
+        if view.partitioned and view.ttl_hours is None:
+            yield SpecError(
+                (*at, "ttl_hours"),
+                "a partitioned view needs it, so that a day's join reads a bounded number of days; "
+                "give the hours after which a row is no longer worth using",
+            )
         for feature in view.features:
             if feature in (EVENT_ID, EVENT_TIME, KNOWN_AT, LABEL):
                 yield SpecError((*at, "features", feature), f"{feature!r} is a reserved name")

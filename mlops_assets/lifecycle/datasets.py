@@ -54,7 +54,7 @@ def ingest(
         suite=dataset.suite,
         quarantine_limit=dataset.quarantine_limit,
     )
-    refused = {**published.refused, **{partition: (reason,) for partition in empty}}
+    refused = {**published.refused, **dict.fromkeys(empty, (reason,))}
     return Published(published.write, refused, published.quarantined, published.expectations)
 
 

@@ -66,8 +66,9 @@ def evaluate(
         samples=spec.evaluation.bootstrap_samples,
         seed=spec.model.seed,
     )
+    # Of what the model has not been fitted to, the validation rows are the closest in time.
     report = evaluation_report(
-        seen,
+        frame.filter(pl.col(PART) == "validation"),
         holdout,
         spec.feature_types,
         label=LABEL,

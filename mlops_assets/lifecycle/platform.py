@@ -101,7 +101,8 @@ class RecordIOManager(dg.ConfigurableIOManager):
         except ValueError as error:
             name = context.asset_key.to_user_string()
             raise PermanentError(
-                f"the document of {name} is not a {kind.__name__}: materialize {name} again ({error})"
+                f"the document of {name} is not a {kind.__name__}: materialize {name} again "
+                f"({error})"
             ) from error
 
     def _url(self, key: dg.AssetKey) -> str:

@@ -7,7 +7,7 @@ import dagster as dg
 
 from mlops_assets.adapters.functions import Functions
 from mlops_assets.core.records import EndpointRecord, Release
-from mlops_assets.core.spec import EVENT_ID, EVENT_TIME, UseCaseSpec
+from mlops_assets.core.spec import EVENT_ID, EVENT_TIME, ColumnType, UseCaseSpec
 from mlops_assets.core.windows import window_of
 from mlops_assets.lifecycle.assets import (
     asset_key,
@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     from mlops_assets.adapters.lake import Lake
 
 SCORE = "score"
+COLUMNS: dict[str, ColumnType] = {
+    EVENT_ID: "string",
+    EVENT_TIME: "timestamp",
+    ASKED_AT: "timestamp",
+    SCORE: "float32",
+    "model_version": "int64",
+    "model_sha256": "string",
+}
 
 
 def score(
@@ -39,23 +47,22 @@ def score(
 
     from mlops_assets.adapters.models import read_model
     from mlops_assets.core.inference import encode_frame, predict
-    from mlops_assets.core.schema import as_arrow, split_by_day
+    from mlops_assets.core.schema import conform, split_by_day
 
     window = window_of(partitions, spec.timezone)
     model = read_model(release)
     rows = events_with_features(spec, functions, lake, window)
     scores = predict(model, encode_frame(rows, model.signature))
-    table = as_arrow(
-        rows.select(
-            EVENT_ID,
-            EVENT_TIME,
-            ASKED_AT,
-            pl.Series(SCORE, scores),
-            pl.lit(release.version, dtype=pl.Int64).alias("model_version"),
-            pl.lit(release.sha256).alias("model_sha256"),
-        )
-    )
     name = table_name(spec, "predictions")
+    scored = rows.select(
+        EVENT_ID,
+        EVENT_TIME,
+        ASKED_AT,
+        pl.Series(SCORE, scores),
+        pl.lit(release.version, dtype=pl.Int64).alias("model_version"),
+        pl.lit(release.sha256).alias("model_sha256"),
+    )
+    table = conform(scored, COLUMNS, f"table {name}")
     tables = split_by_day(table, EVENT_TIME, window, name)
     return Published(write=lake.write(name, tables, [EVENT_TIME, EVENT_ID]))
 

@@ -5,7 +5,7 @@ in this run or another; its sound neighbours are. Rows that break a quarantine r
 table with the reason, and are counted.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -65,7 +65,8 @@ def publish(
         quarantine_limit=quarantine_limit,
         key=key,
     )
-    _keep_quarantined(lake, f"{table}__quarantine", partitions, result.quarantined, key)
+    # Before the table itself: no row leaves it without standing in the side table.
+    _keep_quarantined(lake, f"{table}__quarantine", result.accepted, result.quarantined, key)
     write = lake.write(table, result.accepted, key) if result.accepted else None
     return Published(write, result.refused, result.quarantined.num_rows, result.expectations)
 
@@ -73,17 +74,17 @@ def publish(
 def _keep_quarantined(
     lake: "Lake",
     table: str,
-    partitions: Mapping[str, "pa.Table"],
+    partitions: Collection[str],
     quarantined: "pa.Table",
     key: Sequence[str],
 ) -> None:
-    """Replace the side table's rows of ``partitions``: also those that are sound by now."""
-    import pyarrow.compute as pc
+    """Replace the side table's rows of ``partitions``: also of those that are sound by now."""
+    import polars as pl
 
-    column = quarantined["_partition"]
+    frame = cast("pl.DataFrame", pl.from_arrow(quarantined))
     rows = {
-        partition: quarantined.filter(pc.equal(column, partition)).drop_columns(["_partition"])
-        for partition in pc.unique(column).to_pylist()
+        str(partition): group.drop("_partition").to_arrow()
+        for (partition,), group in frame.group_by("_partition")
     }
     gone = [name for name in lake.states(table) if name in partitions and name not in rows]
     if gone:
@@ -140,6 +141,7 @@ def events(
             allow_retries=False,
         )
     yield dg.MaterializeResult(
+        value=None,
         asset_key=asset,
         metadata=cast("dict[str, str]", {**_summary(published), **(metadata or {})}),
         data_version=dg.DataVersion(_joint_digest(states)),
@@ -192,7 +194,8 @@ def _check_results(asset: dg.AssetKey, published: Published) -> Iterator[dg.Asse
 
 def _summary(published: Published) -> dict[str, object]:
     write = published.write
-    assert write is not None  # events() has failed before when nothing was written
+    if write is None:
+        return {}
     states = write.written + write.unchanged
     changed = f"{len(write.written)} of {len(states)} partitions are new or changed"
     return {

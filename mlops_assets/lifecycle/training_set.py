@@ -8,12 +8,18 @@ import dagster as dg
 from mlops_assets.adapters.functions import Functions
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.records import TrainingSetRecord
-from mlops_assets.core.spec import EVENT_ID, EVENT_TIME, KNOWN_AT, LABEL, UseCaseSpec
+from mlops_assets.core.spec import (
+    EVENT_ID,
+    EVENT_TIME,
+    KNOWN_AT,
+    LABEL,
+    ColumnType,
+    UseCaseSpec,
+)
 from mlops_assets.core.windows import Window
 from mlops_assets.lifecycle.assets import (
     asset_key,
     common,
-    days,
     table_name,
     view_lookback_days,
 )
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from mlops_assets.adapters.lake import Lake
+    from mlops_assets.core.pit import View
 
 TRAINING_SETS = "training_sets"
 """The table of all training sets of a use case, one partition per content digest."""
@@ -31,7 +38,6 @@ TRAINING_SETS = "training_sets"
 DAY = "day"
 PART = "part"
 ASKED_AT = "asked_at"
-LABEL_KNOWN_AT = "label_known_at"
 
 
 class TrainingWindow(dg.Config):
@@ -74,15 +80,34 @@ def events_with_features(
 
     One row per event, in event order: event_id, event_time, asked_at, entity columns, features.
     """
+    from mlops_assets.core.pit import point_in_time_join
+
+    events = _events(spec, functions, lake, window)
+    return point_in_time_join(events, _views(spec, lake, window))
+
+
+def _events(
+    spec: UseCaseSpec, functions: Functions, lake: "Lake", window: Window
+) -> "pl.DataFrame":
     import polars as pl
 
-    from mlops_assets.core.leakage import check_events, check_view
-    from mlops_assets.core.pit import View, point_in_time_join
+    from mlops_assets.core.leakage import check_events
 
     source = read_days(spec, lake, spec.events.dataset, window, 0)
     events = cast("pl.DataFrame", functions.resolve(spec.events.function)(window, source))
     lead = timedelta(minutes=spec.events.lead_minutes)
-    events = events.with_columns((pl.col(EVENT_TIME) - lead).alias(ASKED_AT))
+    asked = events.with_columns((pl.col(EVENT_TIME) - lead).alias(ASKED_AT))
+    check_events(asked)
+    return asked.sort(EVENT_TIME, EVENT_ID)
+
+
+def _views(spec: UseCaseSpec, lake: "Lake", window: Window) -> "list[View]":
+    """The rows of each feature view that the window's events may use."""
+    import polars as pl
+
+    from mlops_assets.core.leakage import check_view
+    from mlops_assets.core.pit import View
+
     views: list[View] = []
     for name, view in spec.feature_views.items():
         partitions = (
@@ -98,10 +123,8 @@ def events_with_features(
                 ttl=timedelta(hours=view.ttl_hours) if view.ttl_hours is not None else None,
             )
         )
-    check_events(events)
-    for view in views:
-        check_view(view)
-    return point_in_time_join(events, views)
+        check_view(views[-1])
+    return views
 
 
 def build(
@@ -115,53 +138,89 @@ def build(
     """
     import polars as pl
 
-    from mlops_assets.core.leakage import check_joined
+    from mlops_assets.core.digest import table_digest
+    from mlops_assets.core.leakage import check_joined, check_labels
+    from mlops_assets.core.pit import point_in_time_join
+    from mlops_assets.core.schema import conform
 
-    joined = events_with_features(spec, functions, lake, window)
+    events, views = _events(spec, functions, lake, window), _views(spec, lake, window)
     source = read_days(spec, lake, spec.label.dataset, window, 0)
     labels = cast("pl.DataFrame", functions.resolve(spec.label.function)(window, source))
-    known = labels.select(
-        EVENT_ID,
-        pl.col(LABEL).cast(pl.Int8),
-        pl.col(KNOWN_AT).alias(LABEL_KNOWN_AT),
+    check_labels(events, labels)
+    known = labels.filter(pl.col(KNOWN_AT) <= window.end_time).select(EVENT_ID, LABEL)
+    joined = point_in_time_join(events, views, with_known_at=True).join(
+        known, on=EVENT_ID, how="left", maintain_order="left"
     )
-    rows = joined.join(known, on=EVENT_ID, how="left", maintain_order="left", validate="1:1")
-    usable = pl.col(LABEL).is_not_null() & (pl.col(LABEL_KNOWN_AT) <= window.end_time)
-    labelled = rows.filter(usable)
-    check_joined(labelled, list(spec.feature_types), LABEL)
-    training = spec.training_set
-    holdout_first = window.end - timedelta(days=training.holdout_days)
-    validation_first = holdout_first - timedelta(days=training.validation_days)
-    day = pl.col(EVENT_TIME).dt.convert_time_zone(spec.timezone).dt.date()
-    frozen = labelled.with_columns(day.dt.strftime("%Y-%m-%d").alias(DAY)).with_columns(
-        pl.when(day < validation_first)
-        .then(pl.lit("train"))
-        .when(day < holdout_first)
-        .then(pl.lit("validation"))
-        .otherwise(pl.lit("holdout"))
-        .alias(PART)
-    )
-    _check_parts(spec, frozen)
-    keep = [EVENT_ID, EVENT_TIME, ASKED_AT, DAY, PART, *spec.feature_types, LABEL]
-    table = frozen.select(keep).to_arrow()
-    versions = {
-        table_name(spec, name): lake.version(table_name(spec, name))
-        for name in (*spec.datasets, *spec.feature_views)
-    }
-    digest = _digest(table)
+    check_joined(joined, views, LABEL)
+    frozen = _with_parts(spec, window, joined.filter(pl.col(LABEL).is_not_null()))
+    columns = _columns(spec)
+    table = conform(frozen.select(list(columns)), columns, f"training set of {spec.name}")
+    digest = table_digest(table)
     lake.write(table_name(spec, TRAINING_SETS), {digest: table}, [EVENT_TIME, EVENT_ID])
+    first_days = _first_days(spec, window)
     return TrainingSetRecord(
         use_case=spec.name,
         digest=digest,
         first=window.first,
-        validation_first=validation_first,
-        holdout_first=holdout_first,
+        validation_first=first_days["validation"],
+        holdout_first=first_days["holdout"],
         end=window.end,
         rows=frozen.height,
         positives=int(frozen[LABEL].sum()),
-        unlabelled=rows.height - frozen.height,
-        table_versions=versions,
+        unlabelled=joined.height - frozen.height,
+        table_versions={
+            table_name(spec, name): lake.version(table_name(spec, name))
+            for name in (*spec.datasets, *spec.feature_views)
+        },
     )
+
+
+def _first_days(spec: UseCaseSpec, window: Window) -> dict[str, date]:
+    """The first day of each part of the window."""
+    holdout = window.end - timedelta(days=spec.training_set.holdout_days)
+    validation = holdout - timedelta(days=spec.training_set.validation_days)
+    return {"train": window.first, "validation": validation, "holdout": holdout}
+
+
+def _with_parts(spec: UseCaseSpec, window: Window, rows: "pl.DataFrame") -> "pl.DataFrame":
+    """``rows`` with each event's day and part: train, then validation, then holdout."""
+    import polars as pl
+
+    first_days = _first_days(spec, window)
+    day = pl.col(EVENT_TIME).dt.convert_time_zone(spec.timezone).dt.date()
+    part = (
+        pl.when(day < first_days["validation"])
+        .then(pl.lit("train"))
+        .when(day < first_days["holdout"])
+        .then(pl.lit("validation"))
+        .otherwise(pl.lit("holdout"))
+    )
+    divided = rows.with_columns(day.dt.strftime("%Y-%m-%d").alias(DAY), part.alias(PART))
+    found = set(divided[PART].unique().to_list())
+    for name, first in first_days.items():
+        if name not in found:
+            raise PermanentError(
+                f"{spec.name}: no labelled event falls into the {name} part of the window, which "
+                f"begins on {first}; lengthen the window or check the labels"
+            )
+    return divided
+
+
+def _columns(spec: UseCaseSpec) -> dict[str, ColumnType]:
+    """The columns of a frozen training set."""
+    features: dict[str, ColumnType] = {
+        name: "string" if kind == "category" else "float32"
+        for name, kind in spec.feature_types.items()
+    }
+    return {
+        EVENT_ID: "string",
+        EVENT_TIME: "timestamp",
+        ASKED_AT: "timestamp",
+        DAY: "string",
+        PART: "string",
+        **features,
+        LABEL: "int32",
+    }
 
 
 def read_training_set(spec: UseCaseSpec, lake: "Lake", record: TrainingSetRecord) -> "pl.DataFrame":
@@ -170,25 +229,6 @@ def read_training_set(spec: UseCaseSpec, lake: "Lake", record: TrainingSetRecord
 
     table = lake.read(table_name(spec, TRAINING_SETS), partitions=[record.digest])
     return cast("pl.DataFrame", pl.from_arrow(table)).sort(EVENT_TIME, EVENT_ID)
-
-
-def _check_parts(spec: UseCaseSpec, frozen: "pl.DataFrame") -> None:
-    found = set(frozen[PART].unique().to_list())
-    for part in ("train", "validation", "holdout"):
-        if part not in found:
-            raise PermanentError(
-                f"{spec.name}: no labelled event falls into the {part} part of the window; "
-                "lengthen the window or check the labels"
-            )
-
-
-def _digest(table: object) -> str:
-    from mlops_assets.core.digest import table_digest
-    from mlops_assets.core.schema import as_arrow
-
-    return table_digest(
-        as_arrow(table).sort_by([(EVENT_TIME, "ascending"), (EVENT_ID, "ascending")])
-    )
 
 
 def training_set_asset(spec: UseCaseSpec, functions: Functions) -> dg.AssetsDefinition:

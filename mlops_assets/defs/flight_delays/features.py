@@ -3,6 +3,9 @@
 Each view reads only rows from its window and ``lookback_days`` before, so that a day computed
 alone has the same rows as that day in a longer window: what could come from earlier is cut here,
 on purpose, where a docstring says so. Sums are of whole numbers, hence exact in any order.
+
+Keys are named apart from features (``airport`` and ``origin``), as both are columns of the
+training set.
 """
 
 from datetime import date, timedelta
@@ -69,36 +72,23 @@ def schedule(window: Window, flights: pl.DataFrame) -> pl.DataFrame:
 
 def carrier_delays(window: Window, flights: pl.DataFrame) -> pl.DataFrame:
     """How late the carrier's flights were in the days before, as known when the day starts."""
-    return _delays(window, flights, ["carrier"], "carrier", cancelled=True)
+    return _delays(window, flights, {"airline": "carrier"}, "carrier", cancelled=True)
 
 
 def origin_delays(window: Window, flights: pl.DataFrame) -> pl.DataFrame:
     """How late the airport's flights were in the days before, as known when the day starts."""
-    return _delays(window, flights, ["origin"], "origin", cancelled=True)
+    return _delays(window, flights, {"airport": "origin"}, "origin", cancelled=True)
 
 
 def route_delays(window: Window, flights: pl.DataFrame) -> pl.DataFrame:
     """How late the route's flights were in the days before, as known when the day starts."""
-    return _delays(window, flights, ["origin", "dest"], "route", cancelled=False)
+    entity = {"airport": "origin", "destination": "dest"}
+    return _delays(window, flights, entity, "route", cancelled=False)
 
 
 def aircraft_delays(window: Window, flights: pl.DataFrame) -> pl.DataFrame:
     """How late the aircraft's flights were in the days before, as known when the day starts."""
-    return _delays(window, flights, ["tailnum"], "aircraft", cancelled=False)
-
-
-def aircraft_last(window: Window, flights: pl.DataFrame) -> pl.DataFrame:
-    """The delay of the aircraft's latest departure, known when it departs."""
-    rows = _departures(window, flights).filter(pl.col("tailnum").is_not_null())
-    return _inside(
-        rows.select(
-            "tailnum",
-            event_time="departed_at",
-            known_at="departed_at",
-            aircraft_last_dep_delay=_float("dep_delay"),
-        ),
-        window,
-    ).sort("tailnum", "event_time")
+    return _delays(window, flights, {"tailnum": "tailnum"}, "aircraft", cancelled=False)
 
 
 def origin_recent(window: Window, flights: pl.DataFrame) -> pl.DataFrame:
@@ -141,15 +131,15 @@ def origin_recent(window: Window, flights: pl.DataFrame) -> pl.DataFrame:
     rows = left.join(due, on=["origin", "event_time"], how="full", coalesce=True)
     return _inside(
         rows.select(
-            "origin",
             "event_time",
+            airport="origin",
             known_at="event_time",
             origin_dep_delay_3h=_float(pl.col("delay") / pl.col("left")),
             origin_late_3h=_float(pl.col("late") / pl.col("left")),
             origin_waiting_3h=_float(pl.col("waiting") / pl.col("due")),
         ),
         window,
-    ).sort("origin", "event_time")
+    ).sort("airport", "event_time")
 
 
 def weather_hourly(window: Window, weather: pl.DataFrame) -> pl.DataFrame:
@@ -165,7 +155,10 @@ def weather_hourly(window: Window, weather: pl.DataFrame) -> pl.DataFrame:
         "visib",
     )
     return _inside(weather, window).select(
-        "origin", "event_time", "known_at", *(_float(name).alias(name) for name in measures)
+        pl.col("origin").alias("airport"),
+        "event_time",
+        "known_at",
+        *(_float(name).alias(name) for name in measures),
     )
 
 
@@ -181,13 +174,13 @@ def congestion(window: Window, flights: pl.DataFrame) -> pl.DataFrame:
     return (
         _inside(per_hour.join(recent, on=["origin", "event_time"]), window)
         .select(
-            "origin",
             "event_time",
+            airport="origin",
             known_at=_midnight(day_before, window.timezone),
             departures_1h=_float("count"),
             departures_3h=_float("count_3h"),
         )
-        .sort("origin", "event_time")
+        .sort("airport", "event_time")
     )
 
 
@@ -231,13 +224,26 @@ def _nth(year: int, month: int, weekday: int, n: int) -> date:
 
 
 def _delays(
-    window: Window, flights: pl.DataFrame, entity: list[str], prefix: str, *, cancelled: bool
+    window: Window,
+    flights: pl.DataFrame,
+    entity: dict[str, str],
+    prefix: str,
+    *,
+    cancelled: bool,
 ) -> pl.DataFrame:
     """Shares and means of the outcomes that became known on the one or seven days before.
 
-    A day's rows hold from its start. Lookback: the seven days, and ``_SLOWEST_DAYS`` for flights
+    ``entity`` maps each key of the view to its column of ``flights``. There is a row for each
+    entity with a flight scheduled on the day, good from the day's start; its features are null
+    where no outcome became known. Lookback: the seven days, and ``_SLOWEST_DAYS`` for flights
     whose outcome was known on a later day than their own.
     """
+    keys = list(entity)
+    flights = flights.with_columns(
+        flight_day=_local_day("event_time", window),
+        known_day=_local_day("known_at", window),
+        **{key: pl.col(column) for key, column in entity.items()},
+    ).filter(pl.all_horizontal(pl.col(keys).is_not_null()))
     counts = {
         "arrived": pl.col("arr_delay").is_not_null().sum(),
         "late": (pl.col("arr_delay") > LATE_MINUTES).sum(),
@@ -246,15 +252,9 @@ def _delays(
         "planned": pl.len(),
         "cancelled": pl.col("cancelled").sum(),
     }
-    per_day = (
-        flights.with_columns(
-            flight_day=_local_day("event_time", window), known_day=_local_day("known_at", window)
-        )
-        .filter(
-            pl.all_horizontal(pl.col(entity).is_not_null()),
-            _days_between("flight_day", "known_day").is_between(0, _SLOWEST_DAYS),
-        )
-        .group_by(*entity, "known_day")
+    outcomes = (
+        flights.filter(_days_between("flight_day", "known_day").is_between(0, _SLOWEST_DAYS))
+        .group_by(*keys, "known_day")
         .agg(**counts)
     )
     ago = pl.DataFrame({"ago": range(1, 8)}, schema={"ago": pl.Int8})
@@ -262,10 +262,13 @@ def _delays(
         f"{name}_1d": pl.col(name).filter(pl.col("ago") == 1).sum() for name in counts
     }
     rows = (
-        per_day.join(ago, how="cross")
-        .with_columns(day=pl.col("known_day") + pl.duration(days="ago"))
-        .filter(pl.col("day").is_between(window.first, window.end, closed="left"))
-        .group_by(*entity, "day")
+        _inside(flights, window)
+        .select(*keys, day="flight_day")
+        .unique()
+        .join(ago, how="cross")
+        .with_columns(known_day=pl.col("day") - pl.duration(days="ago"))
+        .join(outcomes, on=[*keys, "known_day"], how="left")
+        .group_by(*keys, "day")
         .agg(**sums)
     )
     start = _midnight(pl.col("day"), window.timezone)
@@ -273,7 +276,7 @@ def _delays(
     if cancelled:
         shares.append(("cancelled", "cancelled", "planned"))
     return rows.select(
-        *entity,
+        *keys,
         start.alias("event_time"),
         start.alias("known_at"),
         *(
@@ -281,7 +284,7 @@ def _delays(
             for name, part, whole in shares
             for days in ("1d", "7d")
         ),
-    ).sort(*entity, "event_time")
+    ).sort(*keys, "event_time")
 
 
 def _departures(window: Window, flights: pl.DataFrame) -> pl.DataFrame:

@@ -15,7 +15,12 @@ def events(window: Window, flights: pl.DataFrame) -> pl.DataFrame:
     (2,512 flights, all of them cancelled) its features are missing.
     """
     return _inside(flights, window).select(
-        "event_id", "event_time", "carrier", "origin", "dest", "tailnum"
+        "event_id",
+        "event_time",
+        "tailnum",
+        airline="carrier",
+        airport="origin",
+        destination="dest",
     )
 
 

@@ -45,7 +45,9 @@ def weather(window: Window) -> pl.DataFrame:
 @cache
 def planes() -> pl.DataFrame:
     """Each aircraft of the registry by its tail number."""
-    integers: dict[str, type[pl.DataType]] = dict.fromkeys(("year", "engines", "seats", "speed"), pl.Int32)
+    integers: dict[str, type[pl.DataType]] = dict.fromkeys(
+        ("year", "engines", "seats", "speed"), pl.Int32
+    )
     return _read("planes.csv", integers)
 
 

@@ -96,7 +96,7 @@ def _words(expectation: Expectation, columns: tuple[str, ...]) -> str:
         text = f"{text.removesuffix(' between')} at most {cell(high)}"
     hidden = _NOT_PARAMETERS | ({"column_list"} if columns else set())
     parameters = {name: value for name, value in given.items() if name not in hidden}
-    if len(parameters) == 1 and low is None and high is None:
+    if len(parameters) == 1 and low is high is None and "ignore_row_if" not in parameters:
         text = f"{text} {cell(*parameters.values())}"
     elif parameters:
         text += f" ({', '.join(f'{name}={cell(value)}' for name, value in parameters.items())})"

@@ -12,25 +12,23 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from mlops_assets.adapters.validation_engine import (
-    UNIQUENESS,
-    Finding,
-    frame_of,
-    judge,
-    map_metric,
-    strict,
+from mlops_assets.adapters.validation.engine import Finding, judge
+from mlops_assets.adapters.validation.quarantine import (
+    check_columns,
+    check_marks,
+    is_quarantine,
+    side_table,
+    sift,
+    without,
 )
-from mlops_assets.adapters.validation_report import (
+from mlops_assets.adapters.validation.report import (
     EXAMPLES,
     ExpectationResult,
     columns_of,
     examples_of,
-    expectations_markdown,
     name_of,
     shorten,
-    values_of,
 )
-from mlops_assets.core.errors import PermanentError, SchemaError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,11 +36,8 @@ if TYPE_CHECKING:
 
     from mlops_assets.core.quality import Suite
 
-__all__ = ["ExpectationResult", "ValidationResult", "expectations_markdown", "validate"]
-
 _BEFORE = 28  # partitions that make up the usual row count: four weeks of days
 _BEFORE_LEAST = 3  # a median of fewer says more about chance than about the table
-_PARTITION, _REASON = "_partition", "reason"
 
 
 @dataclass(frozen=True)
@@ -85,24 +80,24 @@ def validate(
     Raises PermanentError for a quarantine mark on an expectation that cannot name rows, SchemaError
     for a column that the quarantine table needs for itself.
     """
-    _check_marks(suite)
+    check_marks(suite)
     partitions = {name: partitions[name] for name in sorted(partitions)}
     refusals: dict[str, list[str]] = {name: [] for name in partitions}
 
-    sifting = [n for n, e in enumerate(suite.rows) if _is_quarantine(e)]
+    sifting = [n for n, e in enumerate(suite.rows) if is_quarantine(e)]
     if sifting:
-        _check_columns(partitions)
-    sifted = _sift(partitions, [suite.rows[n] for n in sifting])
+        check_columns(partitions)
+    sifted = sift(partitions, [suite.rows[n] for n in sifting])
     moved: dict[str, set[int]] = {}
     for _, finding in sifted:
         for name, rows in finding.rows.items():
             moved.setdefault(name, set()).update(rows)
     kept = {
-        name: _without(table, moved[name]) if name in moved else table
+        name: without(table, moved[name]) if name in moved else table
         for name, table in partitions.items()
     }
-    for name in moved:
-        rows, total = len(moved[name]), partitions[name].num_rows
+    for name, numbers in moved.items():
+        rows, total = len(numbers), partitions[name].num_rows
         if rows > quarantine_limit * total:
             rules = [f"{name_of(e)}: {len(f.rows[name])} rows" for e, f in sifted if name in f.rows]
             refusals[name].append(
@@ -130,84 +125,10 @@ def validate(
     refused = {name: tuple(reasons) for name, reasons in refusals.items() if reasons}
     return ValidationResult(
         accepted={name: table for name, table in kept.items() if name not in refused},
-        quarantined=_side_table(partitions, moved, sifted, refused),
+        quarantined=side_table(partitions, moved, sifted, refused),
         refused=refused,
         expectations=tuple(results),
     )
-
-
-def _is_quarantine(expectation: Expectation) -> bool:
-    return bool((expectation.meta or {}).get("quarantine"))
-
-
-def _check_marks(suite: Suite) -> None:
-    """Refuses QUARANTINE where no row could be moved: such a rule would silently never block."""
-    for expectation in suite.rows:
-        if _is_quarantine(expectation) and map_metric(expectation) is None:
-            raise PermanentError(
-                f"expectation `{name_of(expectation)}` is about a whole column or table and cannot "
-                "name rows to quarantine: remove meta=QUARANTINE from it"
-            )
-    for expectation in suite.partitions:
-        if _is_quarantine(expectation):
-            raise PermanentError(
-                f"expectation `{name_of(expectation)}` is about partitions and has no rows to "
-                "quarantine: remove meta=QUARANTINE from it, or move it to the suite's rows"
-            )
-
-
-def _check_columns(partitions: Mapping[str, pa.Table]) -> None:
-    for name, table in partitions.items():
-        taken = sorted({_PARTITION, _REASON} & set(table.column_names))
-        if taken:
-            raise SchemaError(
-                f"partition {name} has a column `{taken[0]}`, which the quarantine table needs for "
-                "itself: rename it in the source"
-            )
-
-
-def _sift(
-    partitions: Mapping[str, pa.Table], expectations: Sequence[Expectation]
-) -> list[tuple[Expectation, Finding]]:
-    """Quarantine rules and what they find; uniqueness names just the rows that have to go."""
-    findings = judge(partitions, [strict(expectation) for expectation in expectations])
-    rules = list(zip(expectations, findings, strict=True))
-    gone: dict[str, set[int]] = {}
-    for expectation, finding in rules:
-        if map_metric(expectation) not in UNIQUENESS:
-            for name, rows in finding.rows.items():
-                gone.setdefault(name, set()).update(rows)
-    # Uniqueness comes last: a row that goes for another reason leaves its twin alone.
-    for expectation, finding in rules:
-        if map_metric(expectation) in UNIQUENESS:
-            for name, rows in list(finding.rows.items()):
-                left = [row for row in rows if row not in gone.get(name, ())]
-                surplus = _surplus(partitions[name], left, columns_of(expectation))
-                gone.setdefault(name, set()).update(surplus)
-                if surplus:
-                    finding.rows[name] = surplus
-                else:
-                    del finding.rows[name]
-    return rules
-
-
-def _surplus(table: pa.Table, rows: list[int], columns: Sequence[str]) -> list[int]:
-    """Of ``rows``, which share values of ``columns``: copies but one, and all that contradict."""
-    import pyarrow as pa
-
-    frame = frame_of([table.take(pa.array(rows, pa.int64()))])
-    frame.index = rows
-    copies = frame.duplicated()
-    contradicting = frame[~copies].duplicated(list(columns), keep=False)
-    return sorted([*copies.index[copies], *contradicting.index[contradicting]])
-
-
-def _without(table: pa.Table, rows: set[int]) -> pa.Table:
-    import numpy as np
-
-    stay = np.ones(table.num_rows, dtype=bool)
-    stay[list(rows)] = False
-    return table.filter(stay)
 
 
 def _profile(rows: Mapping[str, int], history: Mapping[str, int]) -> dict[str, pa.Table]:
@@ -244,7 +165,7 @@ def _result(
         type=expectation.expectation_type,
         columns=columns_of(expectation),
         severity="critical" if finding.raised else expectation.severity.value,
-        quarantine=_is_quarantine(expectation),
+        quarantine=is_quarantine(expectation),
         success=not concerned,
         checked=sum(table.num_rows for table in tables.values()),
         unexpected=sum(map(len, finding.rows.values())) + len(finding.failed),
@@ -283,46 +204,14 @@ def _refuse(
     rule = name_of(expectation)
     for name, message in finding.raised.items():
         refusals[name].append(f"{rule}: could not be judged: {message}")
-    if expectation.severity.value != "critical" or _is_quarantine(expectation):
+    aside = is_quarantine(expectation)
+    if not aside and expectation.severity.value != "critical":
         return
     for name, observed in finding.failed.items():
         refusals[name].append(f"{rule}: {shorten(observed, 300)}")
-    for name, rows in finding.rows.items():
+    for name, rows in () if aside else finding.rows.items():
         example = examples_of(tables[name], rows[:1], columns_of(expectation), key)[0]
-        refusals[name].append(
-            f"{rule}: {len(rows)} of {tables[name].num_rows} rows, e.g. {example}"
-        )
-
-
-def _side_table(
-    partitions: Mapping[str, pa.Table],
-    moved: Mapping[str, set[int]],
-    sifted: Sequence[tuple[Expectation, Finding]],
-    refused: Mapping[str, tuple[str, ...]],
-) -> pa.Table:
-    """Rows that moved out of partitions that go on, by partition and row, each with its reasons."""
-    import pyarrow as pa
-
-    extra = [pa.field(_PARTITION, pa.string()), pa.field(_REASON, pa.string())]
-    # Without any row it still has the columns, so that a caller can append it unconditionally.
-    parts = [
-        pa.schema([*table.schema, *extra]).empty_table() for table in list(partitions.values())[:1]
-    ]
-    for name in sorted(moved.keys() - refused.keys()):
-        table, rows = partitions[name], sorted(moved[name])
-        reasons: dict[int, list[str]] = {row: [] for row in rows}
-        for expectation, finding in sifted:
-            broken = finding.rows.get(name, [])
-            rule = name_of(expectation)
-            values = values_of(table, broken, columns_of(expectation))
-            for row, value in zip(broken, values, strict=True):
-                reasons[row].append(f"{rule} ({value})" if value else rule)
-        added = [[name] * len(rows), ["; ".join(reasons[row]) for row in rows]]
-        part = table.take(pa.array(rows, pa.int64()))
-        for column, values in zip(extra, added, strict=True):
-            part = part.append_column(column, pa.array(values, column.type))
-        parts.append(part)
-    if not parts:
-        return pa.schema(extra).empty_table()
-    # Partitions may differ in their columns when no rule asks for more.
-    return pa.concat_tables(parts, promote_options="permissive")
+        total = tables[name].num_rows
+        # The profile of a partition is one row: its example says it all.
+        share = f"{len(rows)} of {total} rows, e.g. " if total > 1 else ""
+        refusals[name].append(f"{rule}: {share}{example}")

@@ -10,10 +10,11 @@ partition alone. A partition's verdict therefore never depends on what it is val
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from mlops_assets.adapters.validation.frames import comparable, frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,60 +175,25 @@ def _record(finding: Finding, key: str, outcome: _Outcome, start: int) -> None:
         finding.failed[key] = outcome.observed
 
 
-def frame_of(tables: Sequence[pa.Table]) -> pd.DataFrame:
-    """All rows of tables of one schema, numbered from 0, in pandas types that do not depend on which values are null.
-
-    pandas' own conversion turns integers with a null into floats, which round above 2**53.
-    """
-    import pandas as pd
-    import pyarrow as pa
-
-    nullable = {
-        pa.int8(): pd.Int8Dtype(),
-        pa.int16(): pd.Int16Dtype(),
-        pa.int32(): pd.Int32Dtype(),
-        pa.int64(): pd.Int64Dtype(),
-        pa.uint8(): pd.UInt8Dtype(),
-        pa.uint16(): pd.UInt16Dtype(),
-        pa.uint32(): pd.UInt32Dtype(),
-        pa.uint64(): pd.UInt64Dtype(),
-        pa.bool_(): pd.BooleanDtype(),
-    }
-    return pa.concat_tables(tables).to_pandas(types_mapper=nullable.get, ignore_metadata=True)
-
-
-def _comparable(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame for expectations that compare columns: they fail on pandas' NA ("ambiguous").
-
-    Integers with nulls become floats with NaN where floats hold them exactly, booleans become
-    objects; the same frame is returned when nothing has to change.
-    """
-    import pandas as pd
-
-    changed: dict[str, pd.Series] = {}
-    for name, column in frame.items():
-        if not pd.api.types.is_extension_array_dtype(column.dtype) or not column.hasnans:
-            continue
-        if pd.api.types.is_bool_dtype(column.dtype):
-            changed[str(name)] = column.astype(object).where(column.notna(), None)
-        elif pd.api.types.is_integer_dtype(column.dtype):
-            present = column.dropna()
-            if present.between(-(2**53), 2**53).all():
-                changed[str(name)] = column.astype("float64")
-    return frame.assign(**changed) if changed else frame
-
-
 def _batches() -> BatchDefinition:
     """Where frames are handed to Great Expectations: in memory, silent, talking to nobody."""
-    # Read by the releases that report usage; has to be set before they are imported.
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
 
     # Failures come back as results; its own log would repeat each one with a traceback.
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    context = gx.get_context(
+        mode="ephemeral",
+        project_config=DataContextConfig(
+            store_backend_defaults=InMemoryStoreBackendDefaults(),
+            progress_bars=ProgressBarsConfig(globally=False),
+            analytics_enabled=False,
+        ),
+    )
     asset = context.data_sources.add_pandas("partitions").add_dataframe_asset("rows")
     return asset.add_batch_definition_whole_dataframe("all")
 
@@ -240,12 +206,12 @@ def _evaluate(
 ) -> dict[int, _Outcome]:
     """Runs numbered expectations on a frame, in the order of their numbers."""
     across = {n: e for n, e in expectations.items() if map_metric(e) and not hasattr(e, "column")}
-    comparable = _comparable(frame) if across else frame
-    if comparable is frame:
+    plain = comparable(frame) if across else frame
+    if plain is frame:
         return _pass(frame, expectations, result_format, batches)
     within = {n: e for n, e in expectations.items() if n not in across}
     outcomes = _pass(frame, within, result_format, batches)
-    outcomes |= _pass(comparable, across, result_format, batches)
+    outcomes |= _pass(plain, across, result_format, batches)
     return dict(sorted(outcomes.items()))
 
 

@@ -1,0 +1,122 @@
+"""One process of the definitions benchmark: load a number of use cases, print the seconds."""
+
+import json
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+
+from mlops_assets.components.loading import load_use_cases
+from mlops_assets.lifecycle.platform import Places, resources_at
+
+DAY = dg.DailyPartitionsDefinition(
+    start_date="2013-01-01", end_date="2013-12-31", timezone="America/New_York"
+)
+SINGLE = dg.BackfillPolicy.single_run()
+DATASETS = {"flights": True, "weather": True, "planes": False, "airlines": False, "airports": False}
+VIEWS: dict[str, tuple[str, int | None]] = {
+    "schedule": ("flights", 0),
+    "carrier_delays": ("flights", 9),
+    "origin_delays": ("flights", 9),
+    "route_delays": ("flights", 9),
+    "aircraft_delays": ("flights", 9),
+    "origin_recent": ("flights", 2),
+    "weather_hourly": ("weather", 0),
+    "congestion": ("flights", 1),
+    "aircraft": ("planes", None),
+}
+STAGES = {
+    "training_set": ["flights", *VIEWS],
+    "model": ["training_set"],
+    "evaluation": ["model"],
+    "promotion": ["evaluation"],
+    "endpoint": ["promotion"],
+}
+
+
+def main() -> None:
+    """``KIND COUNT FOLDER``: KIND is ours or by_hand."""
+    kind, count, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    warnings.simplefilter("ignore")
+    sys.path.insert(0, str(folder))
+    resources = dg.Definitions(resources=resources_at(Places.under(folder)))
+    begun = time.perf_counter()
+    if kind == "ours":
+        loaded = load_use_cases(folder / "copies" / "defs", "copies.defs")
+    else:
+        loaded = dg.Definitions(assets=[a for n in range(count) for a in _by_hand(f"case_{n}")])
+    definitions = dg.Definitions.merge(loaded, resources)
+    repository = definitions.get_repository_def()
+    assets = len(repository.asset_graph.get_all_asset_keys())
+    repository.get_implicit_global_asset_job_def()
+    print(json.dumps({"seconds": time.perf_counter() - begun, "assets": assets}))
+
+
+def _by_hand(name: str) -> Iterator[dg.AssetsDefinition]:
+    """The assets of one use case as somebody would write them without the platform."""
+    for dataset, partitioned in DATASETS.items():
+        yield _asset(name, dataset, {}, partitioned=partitioned, checked=True)
+    for view, (source, lookback) in VIEWS.items():
+        yield _asset(
+            name, view, {source: lookback}, partitioned=lookback is not None, checked=True
+        )
+    for stage, parents in STAGES.items():
+        yield _asset(name, stage, dict.fromkeys(parents), partitioned=False, checked=False)
+    scored = {view: lookback for view, (_, lookback) in VIEWS.items()}
+    yield _asset(
+        name, "predictions", {"flights": 0, "endpoint": None, **scored},
+        partitioned=True, checked=False,
+    )  # fmt: skip
+
+
+def _asset(
+    name: str,
+    asset: str,
+    parents: dict[str, int | None],
+    *,
+    partitioned: bool,
+    checked: bool,
+) -> dg.AssetsDefinition:
+    key = dg.AssetKey([name, asset])
+    deps = [
+        dg.AssetDep(
+            dg.AssetKey([name, parent]),
+            partition_mapping=dg.TimeWindowPartitionMapping(
+                start_offset=-lookback, allow_nonexistent_upstream_partitions=True
+            )
+            if partitioned and lookback is not None
+            else None,
+        )
+        for parent, lookback in parents.items()
+    ]
+
+    @dg.asset(
+        key=key,
+        group_name=name,
+        owners=["team:flights"],
+        description=f"{asset} of {name} on {date(2013, 1, 1)}",
+        kinds={"polars", "deltalake"},
+        partitions_def=DAY if partitioned else None,
+        backfill_policy=SINGLE if partitioned else None,
+        deps=deps,
+        metadata={"table": f"{name}/{asset}"},
+        check_specs=[
+            dg.AssetCheckSpec("expectations", asset=key, blocking=True, description="critical"),
+            dg.AssetCheckSpec("warnings", asset=key, description="warnings"),
+        ]
+        if checked
+        else None,
+        required_resource_keys={"platform"},
+    )
+    def _written(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        return dg.MaterializeResult()
+
+    return _written
+
+
+if __name__ == "__main__":
+    main()

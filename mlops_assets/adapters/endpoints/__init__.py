@@ -1,0 +1,1 @@
+"""Endpoint targets: where a champion is put to answer, and how it is asked."""

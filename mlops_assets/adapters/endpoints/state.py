@@ -1,0 +1,107 @@
+"""What a local endpoint keeps on disk: its files, written whole, and the lock around them."""
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from mlops_assets.core.errors import PermanentError, TransientError
+from mlops_assets.core.records import EndpointRecord, Release
+
+POLL_S = 0.05
+
+R = TypeVar("R", Release, EndpointRecord)
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where the files of one use case's endpoint lie."""
+
+    folder: Path
+
+    @property
+    def release(self) -> Path:
+        """What the server is told to serve."""
+        return self.folder / "release.json"
+
+    @property
+    def endpoint(self) -> Path:
+        """Which server is ours."""
+        return self.folder / "endpoint.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by who deploys or stops."""
+        return self.folder / "lock"
+
+    @property
+    def server_log(self) -> Path:
+        """What the server says."""
+        return self.folder / "server.log"
+
+    @property
+    def predictions(self) -> Path:
+        """The prediction log's folder."""
+        return self.folder / "predictions"
+
+
+def paths_of(use_case: str, state_dir: str) -> Paths:
+    """The files of ``use_case`` under ``state_dir``."""
+    return Paths(Path(state_dir).absolute() / "endpoints" / use_case)
+
+
+def read(path: Path, kind: type[R]) -> R | None:
+    """The record in ``path``, none if there is none that this version understands."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def write(path: Path, record: Release | EndpointRecord) -> None:
+    """Put ``record`` in ``path``, whole or not at all. Raises TransientError if it cannot."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(record.model_dump_json(indent=2))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise TransientError(f"{path} cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def locked(paths: Paths, timeout_s: float) -> Iterator[None]:
+    """One deployment at a time; the lock ends with the process that holds it.
+
+    Raises TransientError after ``timeout_s`` seconds, PermanentError for a folder that cannot be
+    written.
+    """
+    try:
+        paths.folder.mkdir(parents=True, exist_ok=True)
+        file = paths.lock.open("w")
+    except OSError as error:
+        raise PermanentError(
+            f"the endpoint's folder {paths.folder} cannot be written: {error.strerror}"
+        ) from error
+    with file:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TransientError(
+                        f"another deployment holds {paths.lock} for more than {timeout_s:g} s: "
+                        "wait for it, then try again"
+                    ) from None
+                time.sleep(POLL_S)
+        yield

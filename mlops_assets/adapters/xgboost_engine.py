@@ -1,0 +1,293 @@
+"""Training with XGBoost: the same rows, parameters and package versions give the same bytes."""
+
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlops_assets.core.errors import PermanentError, SchemaError
+from mlops_assets.core.records import FeatureField, Signature
+from mlops_assets.core.spec import FeatureType, ModelSpec
+
+if TYPE_CHECKING:
+    import polars as pl
+    import xgboost
+    from xgboost.callback import TrainingCallback
+
+    from mlops_assets.core.inference import Matrix
+
+MAX_CATEGORIES = 1000
+"""Each category costs memory in every split and a place in the signature that requests carry."""
+
+OnRound = Callable[[int, float, float], None]
+"""Told after each round: rounds done, log-loss on the train part, on the validation part."""
+
+_RESERVED = {
+    "objective": "the platform judges and serves probabilities of a binary label",
+    "eval_metric": "early stopping, history and gate are about log-loss",
+    "booster": "only gbtree takes categories and keeps its first rounds when the others are cut",
+    "device": "where a step runs is not a property of the model",
+    "nthread": "where a step runs is not a property of the model",
+    "n_jobs": "where a step runs is not a property of the model",
+    "seed": "write it as `seed` of the model",
+    "random_state": "write it as `seed` of the model",
+    "num_class": "the label is binary",
+    "validate_parameters": "parameters are always checked",
+    "verbosity": "it would change the log of the whole process",
+}
+_UNUSED = re.compile(r"Parameters: \{(.*?)\} are not used", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model file and how it came about.
+
+    ``history`` has one log-loss per round that was tried, in order, also of the rounds that early
+    stopping cut. ``importances`` is each feature's share of the total gain of all splits: it sums
+    to 1, or is 0 for every feature where no tree has a split.
+    """
+
+    data: bytes
+    sha256: str
+    signature: Signature
+    rounds: int
+    history: dict[str, list[float]]
+    importances: dict[str, float]
+
+
+def train(
+    frame: "pl.DataFrame",
+    features: Mapping[str, FeatureType],
+    *,
+    label: str,
+    part: str,
+    spec: ModelSpec,
+    output: str,
+    on_round: OnRound | None = None,
+    threads: int | None = None,
+) -> TrainedModel:
+    """A binary classifier of ``label``, fitted on the rows of ``frame`` whose ``part`` is "train".
+
+    The rows whose part is "validation" decide when training stops; no other row is looked at, nor
+    is a row without a label. The order of the rows is part of the result. ``features`` gives the
+    inputs in order; categories are those of the train rows. ``output`` names the probability.
+    ``threads`` (default: all that the process may use) changes the time, not the bytes.
+
+    Raises SchemaError for a column that is missing or of the wrong type and for infinite values,
+    PermanentError for a part without rows or with one class, and for a wrong parameter.
+    """
+    # OpenMP reads it when XGBoost is loaded. Threads that spin while they wait take the cores from
+    # those with work: where others compute too, two threads trained 3 to 8 times slower than one.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import polars as pl
+    import xgboost as xgb
+    from xgboost.callback import EarlyStopping
+
+    from mlops_assets.core.inference import dump_model, encode_frame, feature_types
+
+    _check_columns(frame, features, label, part)
+    rows = {
+        name: frame.filter((pl.col(part) == name) & pl.col(label).is_not_null())
+        for name in ("train", "validation")
+    }
+    for name, table in rows.items():
+        _check_labels(table[label], name)
+    signature = Signature(
+        inputs=tuple(_field(rows["train"][name], kind) for name, kind in features.items()),
+        output=output,
+    )
+    parameters = _checked_parameters(spec, signature)
+    if threads is not None:
+        parameters["nthread"] = threads
+
+    def matrix(name: str) -> "Matrix":
+        try:
+            return encode_frame(rows[name], signature)
+        except SchemaError as error:
+            raise SchemaError(f"{name} part of the training set: {error}") from error
+
+    def quantised(name: str, reference: "xgboost.DMatrix | None") -> "xgboost.QuantileDMatrix":
+        return xgb.QuantileDMatrix(
+            matrix(name),
+            rows[name][label].cast(pl.Float32).to_numpy(),
+            feature_names=list(features),
+            feature_types=feature_types(signature),
+            enable_categorical=True,
+            max_bin=parameters.get("max_bin"),
+            nthread=threads,
+            ref=reference,
+        )
+
+    train_data = quantised("train", None)
+    losses: dict[str, dict[str, list[float]]] = {}
+    booster = xgb.train(
+        parameters,
+        train_data,
+        num_boost_round=spec.rounds,
+        evals=[(train_data, "train"), (quantised("validation", train_data), "validation")],
+        evals_result=losses,
+        verbose_eval=False,
+        callbacks=[
+            # First: a callback that stops the training hides the round from those after it.
+            *([_progress(on_round)] if on_round else []),
+            EarlyStopping(
+                rounds=spec.early_stopping_rounds,
+                metric_name="logloss",
+                data_name="validation",
+            ),
+        ],
+    )
+    rounds = booster.best_iteration + 1
+    kept = booster[:rounds]
+    kept.set_attr(best_iteration=None, best_score=None)  # they describe the uncut booster
+    data = dump_model(kept, signature)
+    return TrainedModel(
+        data=data,
+        sha256=hashlib.sha256(data).hexdigest(),
+        signature=signature,
+        rounds=rounds,
+        history={f"{name}_log_loss": losses[name]["logloss"] for name in rows},
+        importances=_gain_shares(kept, signature),
+    )
+
+
+def _check_columns(
+    frame: "pl.DataFrame", features: Mapping[str, FeatureType], label: str, part: str
+) -> None:
+    if not features:
+        raise SchemaError("there are no features to train on: give the feature views some")
+    missing = [name for name in (*features, label, part) if name not in frame.columns]
+    if missing:
+        raise SchemaError(
+            f"the training set lacks {', '.join(missing)}: it was built with other feature views; "
+            "materialize it again"
+        )
+
+
+def _check_labels(labels: "pl.Series", part: str) -> None:
+    field = {"train": "days", "validation": "validation_days"}[part]
+    if labels.is_empty():
+        raise PermanentError(
+            f"the {part} part of the training set has no row with a label: "
+            f"lengthen training_set.{field} or move training_set.end"
+        )
+    found = sorted(float(value) for value in labels.unique().to_list())
+    if not set(found) <= {0.0, 1.0}:
+        raise SchemaError(
+            f"label {labels.name!r} has values other than 0 and 1 in the {part} part, such as "
+            f"{next(value for value in found if value not in (0.0, 1.0))}: make it 0, 1 or null"
+        )
+    if len(found) == 1:
+        raise PermanentError(
+            f"every label in the {part} part of the training set is {found[0]:.0f}: nothing can be "
+            f"learnt from one class; lengthen training_set.{field} or correct the label"
+        )
+
+
+def _field(column: "pl.Series", kind: FeatureType) -> FeatureField:
+    import polars as pl
+
+    if kind == "float":
+        return FeatureField(name=column.name, type=kind)
+    if column.dtype not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
+        raise SchemaError(
+            f"feature {column.name!r} has type {column.dtype}, a string is needed for a category: "
+            "correct its feature view, or declare it as float"
+        )
+    categories = sorted(column.cast(pl.String).drop_nulls().unique().to_list())
+    if len(categories) > MAX_CATEGORIES:
+        raise PermanentError(
+            f"feature {column.name!r} has {len(categories)} categories in the train part, "
+            f"{MAX_CATEGORIES} are allowed: group the rare ones, or give a number in its place"
+        )
+    return FeatureField(name=column.name, type=kind, categories=tuple(categories))
+
+
+def _checked_parameters(spec: ModelSpec, signature: Signature) -> dict[str, object]:
+    """XGBoost's parameters for ``spec``, after a round on two rows accepted them.
+
+    XGBoost only warns of a name that it does not know, and trains without it.
+    """
+    for name, reason in _RESERVED.items():
+        if name in spec.parameters:
+            raise PermanentError(f"model.parameters: {name!r} cannot be set: {reason}")
+    parameters: dict[str, object] = dict(spec.parameters)
+    problem = _problem(parameters, signature)
+    if problem is not None:
+        # Few messages of XGBoost name the parameter; each one alone shows which it is.
+        guilty = [name for name in parameters if _problem({name: parameters[name]}, signature)]
+        names = ", ".join(f"{name} = {parameters[name]!r}" for name in guilty or parameters)
+        raise PermanentError(f"model.parameters: XGBoost does not take {names}: {problem}")
+    return parameters | {
+        "objective": "binary:logistic",
+        "eval_metric": "logloss",
+        "seed": spec.seed,
+    }
+
+
+def _problem(parameters: Mapping[str, object], signature: Signature) -> str | None:
+    """What XGBoost has against ``parameters``, if anything."""
+    import numpy as np
+    import xgboost as xgb
+
+    from mlops_assets.core.inference import feature_types
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            rows = xgb.QuantileDMatrix(
+                np.zeros((2, len(signature.inputs)), dtype=np.float32),
+                np.array([0, 1]),
+                feature_names=[field.name for field in signature.inputs],
+                feature_types=feature_types(signature),
+                enable_categorical=True,
+                max_bin=parameters.get("max_bin"),
+                nthread=1,
+            )
+            settings = {"objective": "binary:logistic", "nthread": 1, **parameters}
+            xgb.train(settings, rows, num_boost_round=1)
+        except (xgb.core.XGBoostError, TypeError, ValueError) as error:
+            return _first_line(str(error))
+    unused = [match for warning in caught if (match := _UNUSED.search(str(warning.message)))]
+    return f"its trees have no parameter {unused[0].group(1).strip()}" if unused else None
+
+
+def _first_line(message: str) -> str:
+    """XGBoost's message without time, source file and stack trace."""
+    line = message.strip().partition("\n")[0]
+    return re.sub(r"^\[[\d:]+\] \S+: (Check failed: [^:]*: )?", "", line)
+
+
+def _progress(on_round: OnRound) -> "TrainingCallback":
+    from xgboost.callback import TrainingCallback
+
+    class Progress(TrainingCallback):
+        def after_iteration(
+            self,
+            model: "xgboost.Booster",
+            epoch: int,
+            evals_log: "TrainingCallback.EvalsLog",
+        ) -> bool:
+            train, validation = (
+                _last(evals_log[name]["logloss"]) for name in ("train", "validation")
+            )
+            on_round(epoch + 1, train, validation)
+            return False
+
+    return Progress()
+
+
+def _last(losses: Sequence[float] | Sequence[tuple[float, float]]) -> float:
+    last = losses[-1]
+    return last[0] if isinstance(last, tuple) else last
+
+
+def _gain_shares(booster: "xgboost.Booster", signature: Signature) -> dict[str, float]:
+    """Each feature's share of the gain that all splits had together, in the inputs' order."""
+    gains = booster.get_score(importance_type="total_gain")
+    shares = {field.name: float(gains.get(field.name, 0.0)) for field in signature.inputs}  # pyright: ignore[reportArgumentType] - a list only for linear boosters
+    total = sum(shares.values())
+    return {name: gain / total if total else 0.0 for name, gain in shares.items()}
