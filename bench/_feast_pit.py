@@ -25,6 +25,7 @@ def feast_join(
     ``store`` is ``dask`` or ``duckdb``. Registry and Parquet files live in a temporary folder and
     are written before the function is given.
     """
+    # pyright: reportMissingImports=false
     from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig
     from feast import types as feast_types
     from feast.value_type import ValueType

@@ -218,7 +218,9 @@ def pandas_join(problem: Problem) -> Callable[[], object]:
             rows = frame.sort_values([KNOWN_AT, EVENT_TIME] if hand.corrected else hand.on)
             if hand.corrected:
                 rows = rows[rows[EVENT_TIME] >= rows.groupby(entity)[EVENT_TIME].cummax()]
-            rows = rows.rename(columns={EVENT_TIME: "__row_time", KNOWN_AT: "__row_known"})
+            rows = rows.rename(columns={EVENT_TIME: "__row_time"}).rename(
+                columns={KNOWN_AT: "__row_known"}
+            )
             joined = pd.merge_asof(
                 joined,
                 rows,
@@ -237,7 +239,7 @@ def pandas_join(problem: Problem) -> Callable[[], object]:
 
 def duckdb_join(problem: Problem) -> Callable[[], object]:
     """Plain DuckDB: one query of ASOF joins over its own tables."""
-    import duckdb
+    import duckdb  # pyright: ignore[reportMissingImports] # only in the bench extra
 
     connection = duckdb.connect()
     # DuckDB reads the frames by the names of these variables.
@@ -266,7 +268,7 @@ def duckdb_join(problem: Problem) -> Callable[[], object]:
                 value = f"CASE WHEN {fresh} THEN {value} END AS {feature}"
             selected.append(value)
     query = f"SELECT {', '.join(selected)} FROM events e {' '.join(joins)} ORDER BY e.__n"  # noqa: S608
-    return lambda: connection.execute(query).to_arrow_table()
+    return lambda: connection.sql(query).to_arrow_table()
 
 
 def as_polars(frame: object) -> pl.DataFrame:
@@ -279,7 +281,7 @@ def as_polars(frame: object) -> pl.DataFrame:
     if isinstance(frame, pd.DataFrame):
         return pl.from_pandas(frame, nan_to_null=True)
     assert isinstance(frame, pa.Table)
-    return pl.DataFrame(frame)
+    return pl.DataFrame(pl.from_arrow(frame))
 
 
 def require_equal(ours: pl.DataFrame, theirs: pl.DataFrame, what: str) -> None:
@@ -301,7 +303,7 @@ def require_brute_force(ours: pl.DataFrame, problem: Problem) -> None:
                 .filter(
                     pl.col(EVENT_TIME) <= event[EVENT_TIME],
                     pl.col(KNOWN_AT) <= event[ASKED_AT],
-                    *(pl.col(column) == event[column] for column in view.entity),
+                    *(pl.col(column).eq(pl.lit(event[column])) for column in view.entity),
                 )
                 .sort(EVENT_TIME, KNOWN_AT)
                 .last()

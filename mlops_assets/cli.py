@@ -81,12 +81,11 @@ def _endpoints(*, stop: bool, only: str | None) -> int:
 
     endpoints = local_places().endpoints
     for use_case in [only] if only else local.known(endpoints):
-        record = local.find(use_case, endpoints)
-        if record is None:
+        if stop:
+            stopped = local.stop(use_case, endpoints)
+            print(f"{use_case}: {'stopped' if stopped else 'not running'}")
+        elif (record := local.find(use_case, endpoints)) is None:
             print(f"{use_case}: not running")
-        elif stop:
-            local.stop(use_case, endpoints)
-            print(f"{use_case}: stopped")
         else:
             release = record.release
             print(f"{use_case}: {record.url} version {release.version} {release.sha256[:12]}")

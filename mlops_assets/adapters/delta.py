@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from mlops_assets.adapters import storage
-from mlops_assets.core.errors import PermanentError, SchemaError, TransientError
+from mlops_assets.core.errors import (
+    EmptyPartitionError,
+    PermanentError,
+    SchemaError,
+    TransientError,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -206,6 +211,17 @@ def plain_text(rows: "pa.Table") -> "pa.Table":
         [column.cast(pa.string()) if column.type in text else column for column in columns],
         names=rows.schema.names,
     )
+
+
+def sort_rows(table: str, partition: str, rows: "pa.Table", key: Sequence[str]) -> "pa.Table":
+    """``rows`` in the order of ``key``. Raises EmptyPartitionError when there are none."""
+    if rows.num_rows == 0:
+        raise EmptyPartitionError(
+            f"table {table}: partition {partition} has no rows; check the source for that "
+            "partition, or leave the partition out"
+        )
+    check_columns(table, key, rows.schema.names)
+    return plain_text(rows).sort_by([(column, "ascending") for column in key])
 
 
 def stated(partition: str, rows: "pa.Table", digest: str) -> "pa.Table":

@@ -12,14 +12,14 @@ No table is kept open: opening one costs about 10 ms after a hundred commits, an
 be shared neither between threads nor after a commit that lost a race.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mlops_assets.adapters import delta
 from mlops_assets.adapters.delta import DIGEST, PARTITION, PartitionState
 from mlops_assets.adapters.storage import join
-from mlops_assets.core.errors import EmptyPartitionError, MissingPartitionsError, PermanentError
+from mlops_assets.core.errors import MissingPartitionsError, PermanentError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,7 +76,9 @@ class Lake:
 
         if not partitions or "" in partitions:
             raise PermanentError(f"table {table}: give at least one partition, each with a key")
-        ordered = {name: _sorted(table, name, partitions[name], key) for name in sorted(partitions)}
+        ordered = {
+            name: delta.sort_rows(table, name, partitions[name], key) for name in sorted(partitions)
+        }
         delta.check_same_schema(table, {name: rows.schema for name, rows in ordered.items()})
         digests = {name: table_digest(rows) for name, rows in ordered.items()}
         return delta.retried(table, lambda: self._write_once(table, ordered, digests))
@@ -106,13 +108,12 @@ class Lake:
         if opened is None:
             opened = self._create(table, rows, [PARTITION, DIGEST], {})
         else:
-            names = ", ".join("'" + name.replace("'", "''") + "'" for name in changed)
             with delta.storage_errors("write", self._url(table)):
                 write_deltalake(
                     opened,
                     rows,
                     mode="overwrite",
-                    predicate=f"{PARTITION} IN ({names})",
+                    predicate=_is_in(changed),
                     target_file_size=_FILE_BYTES,
                 )
         after = delta.states(table, opened)
@@ -148,6 +149,24 @@ class Lake:
             return DeltaTable(
                 url, version=0, storage_options=delta.options(url, self.storage_options)
             )
+
+    def remove(self, table: str, partitions: Collection[str]) -> int:
+        """Takes ``partitions`` out of the table, in one commit, and returns its version.
+
+        Those that are not there are no error; older versions keep them.
+        """
+
+        def once() -> int:
+            opened = self._open_as(table, ledger=False)
+            if opened is None:
+                return -1
+            present = sorted(set(partitions) & set(delta.states(table, opened)))
+            if present:
+                with delta.storage_errors("write", self._url(table)):
+                    opened.delete(_is_in(present))
+            return opened.version()
+
+        return delta.retried(table, once)
 
     def read(
         self,
@@ -293,11 +312,6 @@ class Lake:
         return opened
 
 
-def _sorted(table: str, partition: str, rows: "pa.Table", key: Sequence[str]) -> "pa.Table":
-    if rows.num_rows == 0:
-        raise EmptyPartitionError(
-            f"table {table}: partition {partition} has no rows; check the source for that "
-            "partition, or leave the partition out"
-        )
-    delta.check_columns(table, key, rows.schema.names)
-    return delta.plain_text(rows).sort_by([(column, "ascending") for column in key])
+def _is_in(partitions: Sequence[str]) -> str:
+    names = ", ".join("'" + name.replace("'", "''") + "'" for name in partitions)
+    return f"{PARTITION} IN ({names})"

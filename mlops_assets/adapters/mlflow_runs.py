@@ -38,13 +38,13 @@ def dagster_mlflow_run(
     ensure_experiment(uri, artifacts_url, experiment)
 
     def begin() -> tuple[ExitStack, str]:
-        from dagster_mlflow import mlflow_tracking
-
         stack = ExitStack()
         config = {"experiment_name": experiment, "mlflow_tracking_uri": uri}
         with _mlflow_settings(uri), warnings.catch_warnings():
-            # Dagster announces each time that the resource is beta.
+            # Dagster announces each time that the library is beta.
             warnings.simplefilter("ignore")
+            from dagster_mlflow import mlflow_tracking
+
             try:
                 resources = stack.enter_context(
                     dg.build_resources(

@@ -2,14 +2,13 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from mlops_assets.adapters import storage
 from mlops_assets.adapters.sql import read_sql
-from mlops_assets.core.errors import PermanentError, SchemaError
+from mlops_assets.core.errors import PermanentError, PlatformError, SchemaError
 from mlops_assets.core.spec import ColumnType, FileSource
 from mlops_assets.core.windows import Window
 
@@ -47,13 +46,9 @@ def read_source(
     for values of another type, and TransientError when a server does not answer.
     """
     location = _expand(source.location, where)
-    with _source_errors(source, where):
-        if source.kind == "sql":
-            table = read_sql(location, source.query or "", window, where)
-        elif source.kind == "csv":
-            table = _read_csv(location, columns)
-        else:
-            table = _read_parquet(location, window, event_time)
+    table = _read_or_problem(source, location, window, event_time, where, columns)
+    if isinstance(table, PlatformError):
+        raise table  # out here, since a chained cause would show the location with its secrets
     times = {name for name, kind in (columns or {}).items() if kind == "timestamp"}
     for name in sorted(times | ({event_time} if event_time else set())):
         if name in table.schema.names:
@@ -76,27 +71,41 @@ def _expand(location: str, where: str) -> str:
     return _VARIABLE.sub(value, location)
 
 
-@contextmanager
-def _source_errors(source: FileSource, where: str) -> Iterator[None]:
-    """Says what a failure means, with the location as written and every secret hidden."""
+def _read_or_problem(
+    source: FileSource,
+    location: str,
+    window: Window | None,
+    event_time: str | None,
+    where: str,
+    columns: Mapping[str, ColumnType] | None,
+) -> "pa.Table | PlatformError":
+    try:
+        if source.kind == "sql":
+            return read_sql(location, source.query or "", window, where)
+        if source.kind == "csv":
+            return _read_csv(location, columns)
+        return _read_parquet(location, window, event_time)
+    except Exception as error:  # noqa: BLE001 (any library's message may hold a secret)
+        return _problem(error, source, where)
+
+
+def _problem(error: Exception, source: FileSource, where: str) -> PlatformError:
+    """What a failure means, with the location as written and every secret hidden."""
     import pyarrow as pa
 
-    try:
-        yield
-        return
-    except FileNotFoundError:
-        problem = PermanentError(
-            f"{where}: there is no {_shown(source)}; check the location and that the source exists"
+    shown, words = _shown(source), _hide(error, source)
+    if isinstance(error, PermanentError):
+        return PermanentError(words)
+    if isinstance(error, FileNotFoundError):
+        return PermanentError(
+            f"{where}: there is no {shown}; check the location and that the source exists"
         )
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        problem = SchemaError(
-            f"{where}: {_shown(source)} is not readable as {source.kind}: {_hide(error, source)}"
-        )
-    except OSError as error:
-        told = storage.failure(error, "read", _shown(source), _hide(error, source))
-        problem = type(told)(f"{where}: {told}")
-    # Raised outside the handlers: a chained cause would show the location with its secrets.
-    raise problem
+    if isinstance(error, pa.ArrowException) and not isinstance(error, OSError):
+        return SchemaError(f"{where}: {shown} is not readable as {source.kind}: {words}")
+    if isinstance(error, OSError):
+        told = storage.failure(error, "read", shown, words)
+        return type(told)(f"{where}: {told}")
+    return PermanentError(f"{where}: cannot read {shown}: {type(error).__name__}: {words}")
 
 
 def _shown(source: FileSource) -> str:
@@ -174,6 +183,9 @@ def _download(location: str) -> "pa.BufferReader":
 
     import pyarrow as pa
 
+    if urlsplit(location).username is not None:
+        # Taken for a host's name, the password would go to a name server.
+        raise PermissionError("user and password are not supported in a web address")
     try:
         with urllib.request.urlopen(location, timeout=_HTTP_TIMEOUT_SECONDS) as response:  # noqa: S310 (http and https alone come here)
             return pa.BufferReader(response.read())
@@ -183,6 +195,8 @@ def _download(location: str) -> "pa.BufferReader":
         if error.code in (408, 425, 429) or error.code >= 500:
             raise OSError(f"the server answered {error.code} {error.reason}") from error
         raise PermissionError(f"{error.code} {error.reason}") from error
+    except http.client.InvalidURL as error:
+        raise PermissionError("that is no web address") from error
     except http.client.HTTPException as error:
         raise OSError(f"the answer was cut: {type(error).__name__}") from error
 

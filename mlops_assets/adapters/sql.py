@@ -69,8 +69,8 @@ def read_sql(location: str, query: str, window: Window | None, where: str) -> "p
         ) from None
     except DBAPIError as error:
         raise _sql_failure(error) from error
-    except SQLAlchemyError as error:
-        # Its text may hold the URL, its kind says enough.
+    except (SQLAlchemyError, ValueError) as error:
+        # Its text may hold parts of the URL, its kind says enough.
         raise PermanentError(
             f"{where}: the location is no SQLAlchemy URL of a known database "
             f"({type(error).__name__}); write dialect+driver://user:${{PASSWORD}}@host/database"

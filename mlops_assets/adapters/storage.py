@@ -32,6 +32,8 @@ _REFUSALS = (
     "SignatureDoesNotMatch",
     "Permission denied",
     "Not a directory",
+    "is a directory",
+    "Is a directory",
     "Read-only file system",
     "No space left",
 )

@@ -103,7 +103,7 @@ def plain_run(tracking: Tracking, experiment: str, name: str) -> Iterator[str]:
         yield run_id
 
 
-def log_and_register(  # noqa: PLR0917 - where to, then what, in the order that it came about
+def log_and_register(
     tracking: Tracking,
     run_id: str,
     model: "TrainedModel",

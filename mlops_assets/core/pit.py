@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from mlops_assets.core.entities import entity_keys
 from mlops_assets.core.errors import SchemaError
 from mlops_assets.core.spec import EVENT_TIME, KNOWN_AT
 
@@ -26,8 +27,6 @@ ASKED_AT = "asked_at"
 _Ints = npt.NDArray[np.int64]
 
 _LARGEST = int(np.iinfo(np.int64).max)
-
-_MANY = 2**31
 
 
 @dataclass(frozen=True)
@@ -97,23 +96,23 @@ def _used_rows(events: pl.DataFrame, view: View) -> pl.Series:
     asked_at = _times(events, ASKED_AT, "the events")
     used = np.full(events.height, -1, dtype=np.int64)
     if view.frame.height and events.height:
-        row_key, event_key, keys = _entity_keys(events, view)
+        row_key, event_key, keys = entity_keys(view.frame, events, view.entity, what)
         # A row becomes known at least min_lag after its time, so that one known by asked_at has
         # its time by asked_at - min_lag. A view with a fixed lag is solved by the first search.
         min_lag = int((row_known - row_time).min())
         latest = np.minimum(event_time, asked_at - min_lag)
-        row_code, event_code, base = _pack(row_key, row_time, event_key, latest, keys)
-        order = _order(row_code, row_known)
-        row_code = row_code[order]
+        codes = _pack(row_key, row_time, event_key, latest, keys)
+        order = _order(codes.rows, row_time, row_known)
         # Neighbours in sorted order search the same part of the array, which stays in the cache.
-        event_order = np.argsort(event_code)
-        found = _search(
-            row_code,
-            row_known[order],
-            event_code[event_order],
-            asked_at[event_order],
-            base[event_order],
-        )
+        event_order = np.argsort(codes.events)
+        row_code, first_code = codes.rows[order], codes.firsts[event_order]
+        found = np.searchsorted(row_code, codes.events[event_order], side="right") - 1
+        # Index -1 reads the last row; whatever it says, the answer stays -1.
+        found[row_code[found] < first_code] = -1
+        if codes.coarse:
+            _step_back(found, row_time[order], latest[event_order])
+        _step_back(found, row_known[order], asked_at[event_order])
+        found[row_code[found] < first_code] = -1
         used[event_order] = np.where(found >= 0, order[found], -1)
         used[event_key < 0] = -1
         if view.ttl is not None:
@@ -123,22 +122,14 @@ def _used_rows(events: pl.DataFrame, view: View) -> pl.Series:
     return pl.Series(used).cast(pl.get_index_type(), strict=False)
 
 
-def _search(
-    row_code: _Ints, row_known: _Ints, event_code: _Ints, asked_at: _Ints, first_code: _Ints
-) -> _Ints:
-    """The last row at or before each event's code that was known when it was asked, or -1.
+def _step_back(found: _Ints, values: _Ints, limit: _Ints) -> None:
+    """Move each of ``found`` back to the last row whose value is at most its limit, or to -1.
 
-    ``first_code`` is the least code of the event's entity: rows before it are of another.
+    It may end among another entity's rows: then no row of its own qualifies.
     """
-    found = np.searchsorted(row_code, event_code, side="right") - 1
-    # Index -1 reads the last row; whatever it says, the answer stays -1.
-    found[row_code[found] < first_code] = -1
-    too_late = np.flatnonzero((row_known[found] > asked_at) & (found >= 0))
-    if len(too_late):
-        earlier = _last_at_most(row_known, found[too_late], asked_at[too_late])
-        earlier[row_code[earlier] < first_code[too_late]] = -1
-        found[too_late] = earlier
-    return found
+    over = np.flatnonzero((values[found] > limit) & (found >= 0))
+    if len(over):
+        found[over] = _last_at_most(values, found[over], limit[over])
 
 
 def _last_at_most(values: _Ints, before: _Ints, limit: _Ints) -> _Ints:
@@ -168,99 +159,47 @@ def _last_at_most(values: _Ints, before: _Ints, limit: _Ints) -> _Ints:
     for height in range(len(levels) - 1, 0, -1):
         descending = np.concatenate([descending, turned_at[height]])
         right = node[descending] * 2 + 1
-        # The right child of a last, unpaired node does not exist.
-        exists = np.minimum(right, len(levels[height - 1]) - 1)
-        fits = (exists == right) & (levels[height - 1][exists] <= limit[descending])
+        # A left neighbour is never the last node of its level: it has both children.
+        fits = levels[height - 1][right] <= limit[descending]
         node[descending] = right - ~fits
     return node
 
 
-def _entity_keys(events: pl.DataFrame, view: View) -> tuple[_Ints, _Ints, int]:
-    """A number for each row's and each event's entity, and a bound above the numbers.
+@dataclass(frozen=True)
+class _Codes:
+    """Integers that sort by (key, time); ``firsts`` has the least code of each event's key.
 
-    Equal entities have equal numbers; -1 stands for an entity with a null column and for an event's
-    entity that the view does not have.
+    Where they are ``coarse``, neighbouring instants share a code.
     """
-    row_key = np.zeros(view.frame.height, dtype=np.int64)
-    event_key = np.zeros(events.height, dtype=np.int64)
-    count = 1
-    for column in view.entity:
-        row, event, values = _column_numbers(view.frame[column], events[column], view.name)
-        # No overflow: values is at most 2^32 and count at most _MANY.
-        row_key = np.where((row_key < 0) | (row < 0), -1, row_key * values + row)
-        event_key = np.where((event_key < 0) | (event < 0), -1, event_key * values + event)
-        count *= values
-        if count > _MANY:
-            row_key, event_key, count = _dense(row_key, event_key)
-    return row_key, event_key, count
 
-
-def _column_numbers(rows: pl.Series, events: pl.Series, view: str) -> tuple[_Ints, _Ints, int]:
-    """The same for one column of the entity."""
-    dtype = rows.dtype
-    if dtype.is_float() or dtype.is_nested():
-        raise SchemaError(
-            f"view {view!r}: entity column {rows.name!r} is of type {dtype}, which identifies "
-            "nothing reliably; use strings or integers"
-        )
-    if dtype.is_integer() and rows.null_count() < len(rows):
-        low, high = cast("int", rows.min()), cast("int", rows.max())
-        if high - low < _MANY and low >= -_LARGEST and high <= _LARGEST:
-            row, event = (
-                pl.select(
-                    pl.when(pl.lit(values).is_between(low, high))
-                    .then(pl.lit(values).cast(pl.Int64, strict=False) - low)
-                    .otherwise(-1)
-                ).to_series()
-                for values in (rows, events)
-            )
-            return row.to_numpy(), event.to_numpy(), high - low + 1
-    # Interning both sides passes once over each; joining them would hash the rows twice.
-    interned = pl.Categorical(pl.Categories.random())
-    row, event = (
-        values.cast(pl.String).cast(interned).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
-        for values in (rows, events)
-    )
-    return row, event, int(max(row.max(), event.max())) + 1
-
-
-def _dense(row_key: _Ints, event_key: _Ints) -> tuple[_Ints, _Ints, int]:
-    """Keys renumbered from 0 without gaps, so that there are no more than rows."""
-    keys = np.unique(row_key[row_key >= 0])
-    if len(keys) == 0:
-        return np.full_like(row_key, -1), np.full_like(event_key, -1), 1
-
-    def renumber(old: _Ints) -> _Ints:
-        new = np.minimum(np.searchsorted(keys, old), len(keys) - 1)
-        return np.where(keys[new] == old, new, -1)
-
-    return renumber(row_key), renumber(event_key), len(keys)
+    rows: _Ints
+    events: _Ints
+    firsts: _Ints
+    coarse: bool
 
 
 def _pack(
     row_key: _Ints, row_time: _Ints, event_key: _Ints, event_time: _Ints, keys: int
-) -> tuple[_Ints, _Ints, _Ints]:
-    """Codes of rows and events that sort by (key, time), and the least code of each event's key.
+) -> _Codes:
+    """Key and time as one integer: ``key * span + offset`` with 0 <= offset < span.
 
-    A code is ``key * span + offset`` with 0 <= offset < span; an offset is a distance in
-    microseconds or, where that would exceed 64 bits, the rank among the rows' times.
+    An offset is the distance in microseconds from the first row's time, without the low bits for
+    which 64 do not suffice.
     """
-    first, last = int(row_time.min()), int(row_time.max())
-    span = last - first + 2
-    if (keys + 1) * span <= _LARGEST:
-        row_offset = row_time - (first - 1)
-        event_offset = np.clip(event_time, first - 1, last) - (first - 1)
-    else:
-        times = np.unique(row_time)
-        span = len(times) + 1
-        row_offset = np.searchsorted(times, row_time) + 1
-        event_offset = np.searchsorted(times, event_time, side="right")
-    base = event_key * span
-    return row_key * span + row_offset, base + event_offset, base
+    first, last = int(row_time.min()) - 1, int(row_time.max())
+    shift = max(0, ((keys + 1) * (last - first + 1)).bit_length() - 62)
+    span = (last - first >> shift) + 1
+    firsts = event_key * span
+    return _Codes(
+        rows=row_key * span + (row_time - first >> shift),
+        events=firsts + (np.clip(event_time, first, last) - first >> shift),
+        firsts=firsts,
+        coarse=shift > 0,
+    )
 
 
-def _order(code: _Ints, known_at: _Ints) -> _Ints:
-    """Row indices sorted by (code, known_at, index)."""
+def _order(code: _Ints, time: _Ints, known_at: _Ints) -> _Ints:
+    """Row indices sorted by (code, time, known_at, index)."""
     order = np.argsort(code)
     ordered = code[order]
     same = ordered[1:] == ordered[:-1]
@@ -268,7 +207,7 @@ def _order(code: _Ints, known_at: _Ints) -> _Ints:
         # Corrections are few: sorting them alone is cheaper than a stable sort of everything.
         tied = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
         rows = order[tied]
-        order[tied] = rows[np.lexsort((rows, known_at[rows], code[rows]))]
+        order[tied] = rows[np.lexsort((rows, known_at[rows], time[rows], code[rows]))]
     return order
 
 

@@ -1,13 +1,10 @@
 """Prediction requests: bytes of a body to columns that fit a model's signature.
 
-Two forms are understood: the Open Inference Protocol V2 (one tensor per feature column) and the
-``/invocations`` form of MLflow and SageMaker (records, split frames, CSV). Everything that does
-not fit is refused with the HTTP status and a message that names the field and the row.
+Here is the Open Inference Protocol V2 (one tensor per feature column) and what it shares with the
+``/invocations`` form (core.invocations). Everything that does not fit is refused with the HTTP
+status and a message that names the field and the row.
 """
 
-import csv
-import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias, TypeVar, cast
@@ -80,20 +77,7 @@ class _InferRequest(msgspec.Struct):
     outputs: list[_Output] | None = None
 
 
-class _Split(msgspec.Struct, forbid_unknown_fields=True):
-    columns: list[str]
-    data: list[list[object]]
-    index: list[object] | None = None
-
-
-class _Invocation(msgspec.Struct, forbid_unknown_fields=True):
-    dataframe_split: _Split | None = None
-    dataframe_records: list[dict[str, object]] | None = None
-    instances: list[dict[str, object]] | None = None
-
-
 _infer_decoder = msgspec.json.Decoder(_InferRequest)
-_invocation_decoder = msgspec.json.Decoder(_Invocation)
 
 
 def parse_infer(body: bytes, signature: Signature, max_rows: int) -> PredictionRequest:
@@ -102,7 +86,7 @@ def parse_infer(body: bytes, signature: Signature, max_rows: int) -> PredictionR
     Raises RequestError: 400 for malformed JSON, 413 for more than ``max_rows`` rows, 422 for
     content that does not fit ``signature``.
     """
-    request = _decode(body, _infer_decoder)
+    request = decode(body, _infer_decoder)
     if request.id is not None and len(request.id) > MAX_ID_CHARACTERS:
         raise RequestError(422, f"'id' is longer than {MAX_ID_CHARACTERS} characters")
     for output in request.outputs or ():
@@ -111,86 +95,17 @@ def parse_infer(body: bytes, signature: Signature, max_rows: int) -> PredictionR
                 422, f"there is no output {output.name!r}; the output is {signature.output!r}"
             )
     names = [tensor.name for tensor in request.inputs]
-    _check_names(names, signature)
+    check_names(names, signature)
     tensors = {tensor.name: tensor for tensor in request.inputs}
     rows = _tensor_rows(tensors[signature.inputs[0].name])
-    _check_rows(rows, max_rows)
+    check_rows(rows, max_rows)
     values = {name: _tensor_values(tensor, rows) for name, tensor in tensors.items()}
     types = {name: tensor.datatype for name, tensor in tensors.items()}
-    return _typed(values, types, rows, signature, request.id)
+    return typed_request(values, types, rows, signature, request.id)
 
 
-def parse_invocation(body: bytes, signature: Signature, max_rows: int) -> PredictionRequest:
-    """An ``/invocations`` body in JSON: ``dataframe_split``, ``dataframe_records`` or
-    ``instances`` (a list of records).
-
-    Raises RequestError as :func:`parse_infer` does.
-    """
-    request = _decode(body, _invocation_decoder)
-    forms = (request.dataframe_split, request.dataframe_records, request.instances)
-    if sum(form is not None for form in forms) != 1:
-        raise RequestError(
-            422, "give exactly one of 'dataframe_split', 'dataframe_records' and 'instances'"
-        )
-    split = request.dataframe_split
-    if split is not None:
-        _check_rows(len(split.data), max_rows)
-        return _from_rows(split.columns, split.data, signature)
-    records = request.dataframe_records
-    if records is None:
-        records = request.instances or []
-    _check_rows(len(records), max_rows)
-    return _from_records(records, signature)
-
-
-def parse_csv(body: bytes, signature: Signature, max_rows: int) -> PredictionRequest:
-    """An ``/invocations`` body in CSV (UTF-8, a header line); an empty field is missing.
-
-    Raises RequestError as :func:`parse_infer` does.
-    """
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RequestError(400, f"the CSV is not UTF-8: {error}") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows: list[list[object]] = []
-    try:
-        header = next(reader, None)
-        if header is None:
-            raise RequestError(400, "the CSV is empty: begin with a line of column names")
-        for row in reader:
-            if row:  # a blank line is no row
-                rows.append([value or None for value in row])
-                _check_rows(len(rows), max_rows)
-    except csv.Error as error:
-        raise RequestError(400, f"malformed CSV in line {reader.line_num}: {error}") from error
-    floats = {field.name for field in signature.inputs if field.type == "float"}
-    for n, name in enumerate(header):
-        if name in floats:
-            for line, row in enumerate(rows, start=1):
-                if n < len(row):
-                    row[n] = _csv_number(row[n], name, line)
-    return _from_rows(header, rows, signature)
-
-
-def _csv_number(value: object, name: str, line: int) -> float | None:
-    if value is None:
-        return None
-    text = cast("str", value)
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    # float() also takes "nan", "inf" and "1_0", which no CSV of numbers means.
-    if not math.isfinite(number) or "_" in text:
-        raise RequestError(
-            422,
-            f"input {name!r}: {text[:40]!r} in row {line} is no finite number; empty is missing",
-        )
-    return number
-
-
-def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """``body`` as JSON. Raises RequestError: 400 if it is none, 422 if it has another form."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -203,14 +118,16 @@ def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         ) from error
 
 
-def _check_rows(rows: int, max_rows: int) -> None:
+def check_rows(rows: int, max_rows: int) -> None:
+    """Raises RequestError 413 for too many rows."""
     if rows > max_rows:
         raise RequestError(
             413, f"the request has {rows} rows or more, at most {max_rows} are taken: split it"
         )
 
 
-def _check_names(names: Sequence[str], signature: Signature) -> None:
+def check_names(names: Sequence[str], signature: Signature) -> None:
+    """Raises RequestError 422 unless ``names`` are the inputs, each once, maybe with an id."""
     inputs = [field.name for field in signature.inputs]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -253,40 +170,17 @@ def _tensor_values(tensor: _Tensor, rows: int) -> list[object]:
     return data
 
 
-def _from_records(records: Sequence[dict[str, object]], signature: Signature) -> PredictionRequest:
-    names = [field.name for field in signature.inputs]
-    if records and EVENT_ID in records[0]:
-        names.append(EVENT_ID)
-    expected = set(names)
-    for row, record in enumerate(records):
-        if record.keys() != expected:
-            try:
-                _check_names(list(record), signature)
-            except RequestError as error:
-                raise RequestError(error.status, f"row {row}: {error}") from None
-            raise RequestError(422, f"row {row}: {EVENT_ID!r} is in some rows and not in others")
-    values = {name: [record[name] for record in records] for name in names}
-    return _typed(values, {}, len(records), signature, None)
-
-
-def _from_rows(
-    names: Sequence[str], rows: Sequence[Sequence[object]], signature: Signature
-) -> PredictionRequest:
-    _check_names(names, signature)
-    for n, row in enumerate(rows):
-        if len(row) != len(names):
-            raise RequestError(422, f"row {n} has {len(row)} values for {len(names)} columns")
-    values = {name: [row[n] for row in rows] for n, name in enumerate(names)}
-    return _typed(values, {}, len(rows), signature, None)
-
-
-def _typed(
+def typed_request(
     values: dict[str, list[object]],
     given_types: dict[str, str],
     rows: int,
     signature: Signature,
     request_id: str | None,
 ) -> PredictionRequest:
+    """``values`` of checked names as columns of their types; ``given_types`` are V2 datatypes.
+
+    Raises RequestError 422 for a value of another type.
+    """
     categories: dict[str, Texts] = {}
     floats: dict[str, Floats] = {}
     for field in signature.inputs:

@@ -68,7 +68,9 @@ def _read(
     where = f"dataset {table_name(spec, name)}"
     window = window_of(partitions, spec.timezone) if partitions is not None else None
     if isinstance(dataset.source, FileSource):
-        raw: object = read_source(dataset.source, window, dataset.event_time, where)
+        raw: object = read_source(
+            dataset.source, window, dataset.event_time, where, dataset.columns
+        )
     else:
         source = functions.resolve(dataset.source)
         raw = source() if window is None else source(window)

@@ -58,7 +58,7 @@ def promotion_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
         from mlops_assets.adapters.clock import now
 
         lake = platform.lake()
-        decision = promote(spec, evaluation, lake, platform.tracking(), now(), context.run_id)
+        decision = promote(spec, evaluation, lake, platform.tracking(), now(), context.run.run_id)
         context.log.info(f"version {decision.version}: {decision.decision}")
         return dg.MaterializeResult(
             value=decision,

@@ -16,7 +16,8 @@ from pathlib import Path
 import uvicorn
 
 from mlops_assets.core.errors import PlatformError
-from mlops_assets.serving.app import Limits, Server, build_app
+from mlops_assets.serving.answers import Limits, Server
+from mlops_assets.serving.app import build_app
 from mlops_assets.serving.models import Follower
 from mlops_assets.serving.prediction_log import SYNC_S, PredictionLog
 

@@ -3,24 +3,12 @@
 import asyncio
 import logging
 import os
-import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from mlops_assets.core.errors import SchemaError
-from mlops_assets.core.inference import count_unknown_categories, encode, predict
-from mlops_assets.core.prediction_log import PredictionRecord
-from mlops_assets.core.requests import (
-    PredictionRequest,
-    RequestError,
-    datatypes,
-    parse_csv,
-    parse_infer,
-    parse_invocation,
-)
-from mlops_assets.serving.models import Follower, Served
-from mlops_assets.serving.prediction_log import PredictionLog, now
+from mlops_assets.core.requests import RequestError, datatypes
+from mlops_assets.serving.answers import Server, infer, invoke_csv, invoke_json
+from mlops_assets.serving.models import Served
 from mlops_assets.serving.protocol import (
     AsgiApp,
     DisconnectedError,
@@ -31,7 +19,6 @@ from mlops_assets.serving.protocol import (
     read_body,
     respond,
     respond_error,
-    to_json,
 )
 
 logger = logging.getLogger("mlops_assets.serving")
@@ -44,42 +31,12 @@ SERVER_NAME = "mlops_assets"
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What one request may cost."""
-
-    max_body_bytes: int = 16 * 1024 * 1024
-    max_rows: int = 10_000
-    read_timeout_s: float = 10.0
-
-
-@dataclass(frozen=True)
-class Server:
-    """What the routes need."""
-
-    follower: Follower
-    log: PredictionLog
-    limits: Limits
-    instance: str
-    version: str
-    pool: ThreadPoolExecutor
-
-
-@dataclass(frozen=True)
 class Exchange:
     """One request and the way to answer it."""
 
     scope: Scope
     receive: Receive
     send: Send
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Scores of one request, recorded in the prediction log already."""
-
-    request_id: str
-    scores: list[float]
-    unknown_categories: dict[str, int]
 
 
 Work = Callable[[Server, Served, bytes], bytes]
@@ -133,7 +90,7 @@ async def _route(server: Server, exchange: Exchange) -> None:
             _allow(scope, "POST")
             served = _served(server)
             kind = media_type(scope)
-            work = {"application/json": _invoke_json, "text/csv": _invoke_csv}.get(kind or "")
+            work = {"application/json": invoke_json, "text/csv": invoke_csv}.get(kind or "")
             if work is None:
                 raise RequestError(
                     415, f"content type {kind} is not taken: send application/json or text/csv"
@@ -171,7 +128,7 @@ async def _model_route(
         kind = media_type(scope)
         if kind not in (None, "application/json"):
             raise RequestError(415, f"content type {kind} is not taken: send application/json")
-        await _answer(server, served, _infer, exchange)
+        await _answer(server, served, infer, exchange)
 
 
 def _allow(scope: Scope, method: str) -> None:
@@ -240,72 +197,3 @@ async def _answer(server: Server, served: Served, work: Work, exchange: Exchange
         loop = asyncio.get_running_loop()
         content = await loop.run_in_executor(server.pool, work, server, served, body)
     await respond(exchange.send, 200, content)
-
-
-def _infer(server: Server, served: Served, body: bytes) -> bytes:
-    signature = served.model.signature
-    request = parse_infer(body, signature, server.limits.max_rows)
-    answer = _predict(server, served, request)
-    # The protocol's parameters are flat: strings, numbers and booleans.
-    unknown = {f"unknown_categories.{name}": n for name, n in answer.unknown_categories.items()}
-    return to_json(
-        {
-            "model_name": served.release.use_case,
-            "model_version": str(served.release.version),
-            "id": answer.request_id,
-            "parameters": {
-                "sha256": served.release.sha256,
-                "unknown_categories": sum(answer.unknown_categories.values()),
-                **unknown,
-            },
-            "outputs": [
-                {
-                    "name": signature.output,
-                    "datatype": "FP32",
-                    "shape": [request.rows],
-                    "data": answer.scores,
-                }
-            ],
-        }
-    )
-
-
-def _invoke_json(server: Server, served: Served, body: bytes) -> bytes:
-    request = parse_invocation(body, served.model.signature, server.limits.max_rows)
-    return _invocation(_predict(server, served, request))
-
-
-def _invoke_csv(server: Server, served: Served, body: bytes) -> bytes:
-    request = parse_csv(body, served.model.signature, server.limits.max_rows)
-    return _invocation(_predict(server, served, request))
-
-
-def _invocation(answer: Answer) -> bytes:
-    content: dict[str, object] = {"predictions": answer.scores}
-    if answer.unknown_categories:
-        content["unknown_categories"] = answer.unknown_categories
-    return to_json(content)
-
-
-def _predict(server: Server, served: Served, request: PredictionRequest) -> Answer:
-    model, release, columns = served.model, served.release, request.columns
-    try:
-        matrix = encode(columns, model.signature)
-    except SchemaError as error:
-        raise RequestError(422, str(error)) from error
-    scores = predict(model, matrix).tolist()
-    request_id = request.request_id or uuid.uuid4().hex
-    server.log.write(
-        PredictionRecord(
-            time=now(),
-            request=request_id,
-            use_case=release.use_case,
-            version=release.version,
-            sha256=release.sha256,
-            categories=request.categories,
-            floats=request.floats,
-            scores=scores,
-            events=request.event_ids,
-        )
-    )
-    return Answer(request_id, scores, count_unknown_categories(columns, model.signature))

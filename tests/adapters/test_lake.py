@@ -98,6 +98,16 @@ def test_one_commit_replaces_the_changed_partitions_alone(lake: Lake) -> None:
     assert list(lake.states("t", version=0)) == ["a", "b", "c"]
 
 
+def test_removed_partitions_are_gone_from_the_newest_version_only(lake: Lake) -> None:
+    """One commit; the version before still has them, and removing nothing commits nothing."""
+    lake.write("a/flights", {"01": flights(1), "02": flights(2), "it's": flights(3)}, KEY)
+    assert lake.remove("a/flights", ["01", "it's", "absent"]) == 1
+    assert list(lake.states("a/flights")) == ["02"]
+    assert numbers(lake.read("a/flights", version=0)) == [1, 2, 3]
+    assert lake.remove("a/flights", ["01"]) == 1
+    assert lake.remove("a/none", ["01"]) == -1
+
+
 def test_a_table_without_partitions_is_replaced_whole(lake: Lake) -> None:
     """Its rows are one partition."""
     lake.write("planes", {UNPARTITIONED: flights(1, 2)}, KEY)

@@ -154,7 +154,7 @@ def test_features_that_are_always_missing_are_fine() -> None:
     ("parameters", "words"),
     [
         ({"learning_rte": 0.1, "max_depth": 3}, ["learning_rte = 0.1"]),
-        ({"eta": "fast", "max_depth": 3}, ["eta = 'fast'", "expect float"]),
+        ({"eta": "quick", "max_depth": 3}, ["eta = 'quick'", "expect float"]),
         ({"subsample": 3}, ["subsample = 3", "[0,1]"]),
         ({"max_bin": "many"}, ["max_bin = 'many'"]),
         ({"tree_method": "approx"}, ["tree_method = 'approx'"]),

@@ -145,7 +145,7 @@ def test_a_check_in_the_ui_names_columns_and_examples(project: Project) -> None:
     warnings = next(e for e in result.get_asset_check_evaluations() if e.check_name == "warnings")
     text = str(warnings.metadata["expectations"].value)
     assert "minutes" in text
-    assert "-5.0" in text
+    assert "minutes=-5 at visit_id=" in text
 
 
 def test_two_runs_of_the_same_partition_at_once_leave_one_sound_partition(

@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -31,7 +30,8 @@ from mlops_assets.adapters.prediction_logs import read_predictions
 from mlops_assets.core.errors import DigestMismatchError, PermanentError, TransientError
 from mlops_assets.core.inference import encode, load_model, predict
 from mlops_assets.core.prediction_log import PredictionRecord
-from mlops_assets.serving.app import INLINE_BYTES, Limits, Server, build_app
+from mlops_assets.serving.answers import Limits, Server
+from mlops_assets.serving.app import INLINE_BYTES, build_app
 from mlops_assets.serving.models import Follower, load_release, read_release
 from mlops_assets.serving.prediction_log import PredictionLog, now
 
@@ -569,10 +569,12 @@ def test_sigterm_answers_what_is_in_flight_and_ends_with_zero(
         client = socket.create_connection(("127.0.0.1", free_port), timeout=20)
         head = (
             "POST /v2/models/flights/infer HTTP/1.1\r\nhost: x\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+            "expect: 100-continue\r\n\r\n"
         )
-        client.sendall(head.encode() + body[:10])
-        time.sleep(0.2)  # the server has begun to read
+        client.sendall(head.encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 100")  # the server has begun to read
+        client.sendall(body[:10])
         server.process.send_signal(signal.SIGTERM)
 
         def refused() -> bool:

@@ -265,25 +265,27 @@ def test_days_to_holidays_count_across_the_year(tables: Mapping[str, pl.DataFram
         assert rows["days_since_holiday"].unique().to_list() == [since]
 
 
-def test_a_flight_that_left_the_day_before_its_schedule_changes_no_other_day(
+def test_flights_around_midnight_change_no_other_day(
     tables: Mapping[str, pl.DataFrame],
 ) -> None:
-    """Such a row lies in the next day's partition, where the day before cannot see it."""
+    """One leaves before midnight that is scheduled after it, another is scheduled just before."""
     window = Window(date(2013, 7, 1), date(2013, 7, 4), SPEC.timezone)
-    night = datetime(2013, 7, 3, 4, 10, tzinfo=UTC)  # ten minutes after midnight
-    early = (
+    midnight = datetime(2013, 7, 3, 4, tzinfo=UTC)
+    scheduled = [midnight + timedelta(minutes=10), midnight - timedelta(minutes=30)]
+    around = (
         tables["flights"]
         .filter(pl.col("dep_delay") == 0)
-        .head(1)
+        .head(2)
         .with_columns(
-            event_id=pl.lit("early"),
-            event_time=pl.lit(night),
-            departed_at=pl.lit(night - timedelta(minutes=70)),
-            known_at=pl.lit(night - timedelta(minutes=20)),
+            event_id=pl.Series(["after", "before"]),
+            event_time=pl.Series(scheduled, dtype=pl.Datetime("us", "UTC")),
             dep_delay=pl.lit(-70, dtype=pl.Int32),
         )
-        .cast(dict.fromkeys(("event_time", "departed_at", "known_at"), pl.Datetime("us", "UTC")))
+        .with_columns(
+            departed_at=pl.col("event_time") - pl.duration(minutes=70),
+            known_at=pl.col("event_time") - pl.duration(minutes=20),
+        )
     )
-    with_early = {**tables, "flights": pl.concat([tables["flights"], early])}
-    for view in ("origin_recent", "carrier_delays"):
-        assert_partition_equals_whole(SPEC, view, function(view), window, with_early)
+    with_them = {**tables, "flights": pl.concat([tables["flights"], around])}
+    for view in ("origin_recent", "carrier_delays", "congestion"):
+        assert_partition_equals_whole(SPEC, view, function(view), window, with_them)

@@ -94,7 +94,7 @@ def test_flights_twice_are_set_aside() -> None:
             lambda frame: frame.with_columns(
                 origin=pl.when(pl.col("hour") > 12).then(pl.lit("BOS")).otherwise("origin")
             ),
-            "quarantined",
+            "quarantine",
         ),
         (
             lambda frame: frame.with_columns(known_at=pl.lit(None, pl.Datetime("us", "UTC"))),

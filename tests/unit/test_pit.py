@@ -157,21 +157,20 @@ def test_the_time_at_which_the_used_row_became_known_is_reported_on_request() ->
     assert joined[known_at_column("delays")].to_list() == [at(1), None]
 
 
-def test_times_across_more_than_64_bits_of_codes_are_ranked() -> None:
-    """Many entities over many thousand years do not overflow the sort codes."""
-    instants = pl.Series([-(2**60), -5, 0, 7, 2**60], dtype=pl.Int64).cast(UTC_MICROSECONDS)
+def test_entities_and_times_that_together_need_more_than_64_bits_are_told_apart() -> None:
+    """Instants a microsecond apart, of many entities over many thousand years."""
+    instants = pl.Series([-(2**60), -1, 0, 1, 2, 2**60], dtype=pl.Int64).cast(UTC_MICROSECONDS)
     names = [f"c{n}" for n in range(50)]
     frame = pl.DataFrame({"carrier": names}).join(
-        pl.DataFrame({"event_time": instants, "delay": [0.0, 1.0, 2.0, 3.0, 4.0]}), how="cross"
+        pl.DataFrame({"event_time": instants, "delay": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]}), how="cross"
     )
-    rows = View(
-        "long", frame.with_columns(known_at="event_time"), ("carrier",), ("delay",), ttl=None
-    )
-    asked = pl.DataFrame({"carrier": names}).join(
-        pl.DataFrame({"event_time": instants.dt.offset_by("1us")}), how="cross"
-    )
-    joined = point_in_time_join(asked.with_columns(asked_at="event_time"), [rows])
-    assert delays(joined) == [0.0, 1.0, 2.0, 3.0, 4.0] * 50
+    late = pl.when(pl.col("delay") == 3).then(pl.lit("1us")).otherwise(pl.lit("0us"))
+    known = frame.with_columns(known_at=pl.col("event_time").dt.offset_by(late))
+    rows = View("long", known, ("carrier",), ("delay",), ttl=None)
+    asked = frame.drop("delay").with_columns(asked_at="event_time")
+    assert delays(point_in_time_join(asked, [rows])) == [0.0, 1.0, 2.0, 2.0, 4.0, 5.0] * 50
+    before = asked.with_columns(pl.lit(-(2**60) - 1).cast(UTC_MICROSECONDS).alias("event_time"))
+    assert delays(point_in_time_join(before, [rows])) == [None] * 300
 
 
 @pytest.mark.parametrize("day", ["2013-03-10", "2013-11-03"])
@@ -209,50 +208,127 @@ def test_deep_histories_of_late_rows_are_searched_back_to_the_first() -> None:
 
 
 def test_any_view_is_joined_as_the_definition_says() -> None:
-    """Ties, corrections, exact duplicates, nulls, TTLs and both orders of the two times."""
-    hours = st.integers(0, 6)
+    """Ties, corrections, exact duplicates, nulls, TTLs, both orders of the two times, and instants
+    so close in so wide a range of times and entities that they share a sort code.
+    """
+    moments = st.integers(0, 6)
     carriers = st.sampled_from(["AA", "UA", None])
-    numbers = st.sampled_from([1, 2, None])
+    numbers = st.sampled_from([1, 2**31 - 1, None])
     lags = st.sampled_from(
         [st.integers(-6, 6), st.integers(0, 6), st.just(1), st.just(0), st.integers(-9, -7)]
     )
-    ttls = st.sampled_from([None, timedelta(0), timedelta(hours=2)])
+    units = st.sampled_from([timedelta(hours=1), timedelta(seconds=1)])
+    ttls = st.sampled_from([None, 0, 2])
     entities = st.sampled_from([("carrier",), ("carrier", "number"), ("number",)])
+    far = (None, None, datetime(9000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC), 0.0, "")
 
-    @settings(max_examples=400, deadline=None, derandomize=True)
+    @settings(max_examples=500, deadline=None, derandomize=True)
     @given(data=st.data())
     def law(data: st.DataObject) -> None:
-        lag = data.draw(lags)
-        rows = data.draw(st.lists(st.tuples(carriers, numbers, hours, lag), max_size=40))
+        lag, unit = data.draw(lags), data.draw(units)
+        rows = data.draw(st.lists(st.tuples(carriers, numbers, moments, lag), max_size=40))
         asked = data.draw(
-            st.lists(st.tuples(carriers, numbers, hours, st.integers(-2, 2)), max_size=12)
+            st.lists(st.tuples(carriers, numbers, moments, st.integers(-2, 2)), max_size=12)
         )
+        values = [
+            (carrier, number, NOON + m * unit, NOON + (m + lag) * unit, n or None, f"g{n}")
+            for n, (carrier, number, m, lag) in enumerate(rows)
+        ]
         frame = pl.DataFrame(
-            [
-                (carrier, number, at(hour), at(hour + lag), n or None, f"g{n}")
-                for n, (carrier, number, hour, lag) in enumerate(rows)
-            ],
-            schema=ROW,
-            orient="row",
+            values + data.draw(st.sampled_from([[], [far]])), schema=ROW, orient="row"
         )
         asked_frame = pl.DataFrame(
             [
-                (n, at(hour), at(hour - lead), carrier, number)
-                for n, (carrier, number, hour, lead) in enumerate(asked)
+                (n, NOON + m * unit, NOON + (m - lead) * unit, carrier, number)
+                for n, (carrier, number, m, lead) in enumerate(asked)
             ],
             schema=EVENT,
             orient="row",
         )
-        one = View("one", frame, data.draw(entities), ("delay",), data.draw(ttls))
-        two = View("two", frame, data.draw(entities), ("grade",), data.draw(ttls))
-        joined = point_in_time_join(asked_frame, [one, two])
+        views = []
+        for name, feature in (("one", "delay"), ("two", "grade")):
+            ttl = data.draw(ttls)
+            expiry = None if ttl is None else ttl * unit
+            views.append(View(name, frame, data.draw(entities), (feature,), expiry))
+        joined = point_in_time_join(asked_frame, views)
         assert joined.columns == [*asked_frame.columns, "delay", "grade"]
         assert joined.select(asked_frame.columns).equals(asked_frame)
-        for each in (one, two):
+        for each in views:
             found = joined.select(each.features).to_dicts()
             assert found == by_definition(asked_frame, each)
 
     law()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        (pl.Int8, [-128, 0, 127]),
+        (pl.UInt64, [0, 2**63, 2**64 - 1]),
+        (pl.UInt64, [2**64 - 3, 2**64 - 2, 2**64 - 1]),
+        (pl.Int64, [-(2**63), 0, 2**63 - 1]),
+        (pl.Int64, [2**63 - 3, 2**63 - 2, 2**63 - 1]),
+        (pl.Int64, [5, 6, 7]),
+        (pl.Boolean, [True, False]),
+        (pl.Date, [NOON.date(), at(24).date(), at(48).date()]),
+        (UTC_MICROSECONDS, [NOON, at(1), at(2)]),
+        (pl.Enum(["b", "a", "c"]), ["a", "b", "c"]),
+        (pl.String, ["", "a", "-1"]),
+    ],
+)
+@pytest.mark.parametrize("absent", [0, 1, -1], ids=["first", "second", "last"])
+def test_an_entity_of_any_identifying_type_finds_its_own_rows(
+    dtype: pl.DataType, values: list[object], absent: int
+) -> None:
+    """Extremes do not overflow; an entity that the view lacks, and null, find nothing."""
+    known = [value for value in values if value != values[absent]]
+    times = {"event_time": NOON, "known_at": NOON}
+    frame = pl.DataFrame(
+        {"a": pl.Series([*known, None], dtype=dtype), "delay": range(len(known) + 1)}
+    )
+    asked = pl.DataFrame({"a": pl.Series([*values, None], dtype=dtype)})
+    expected = [known.index(value) if value in known else None for value in values] + [None]
+    for entity in (("a",), ("a", "b"), ("b", "a", "c", "d")):
+        copies = [pl.col("a").alias(name) for name in "bcd"]
+        to_the_microsecond = pl.col("event_time", "known_at").cast(UTC_MICROSECONDS)
+        rows = frame.with_columns(*copies, **{k: pl.lit(v) for k, v in times.items()})
+        one = View("one", rows.with_columns(to_the_microsecond), entity, ("delay",), None)
+        events = asked.with_columns(
+            *copies,
+            event_time=pl.lit(NOON, UTC_MICROSECONDS),
+            asked_at=pl.lit(NOON, UTC_MICROSECONDS),
+        )
+        assert delays(point_in_time_join(events, [one])) == expected
+
+
+def test_entities_of_many_wide_columns_are_told_apart() -> None:
+    """The product of the columns' ranges is far above 64 bits."""
+    wide = [0, 2**30, 2**31 - 2]
+    entities = [(a, b, c, d) for a in wide for b in wide for c in wide for d in wide]
+    frame = pl.DataFrame(entities, schema=["a", "b", "c", "d"], orient="row").with_columns(
+        event_time=pl.lit(NOON, UTC_MICROSECONDS), delay=pl.int_range(pl.len())
+    )
+    rows = View(
+        "wide",
+        frame.with_columns(known_at="event_time")[::2],
+        ("a", "b", "c", "d"),
+        ("delay",),
+        None,
+    )
+    asked = frame.drop("delay").with_columns(asked_at="event_time")
+    expected = [n if n % 2 == 0 else None for n in range(len(entities))]
+    assert delays(point_in_time_join(asked, [rows])) == expected
+
+
+def test_an_entity_of_floats_is_refused() -> None:
+    """Equality of floats is no identity."""
+    rows = view(("AA", 0, 0, 1.0))
+    floats = pl.col("number").cast(pl.Float64)
+    by_number = View("floats", rows.frame.with_columns(floats), ("number",), ("delay",), None)
+    with pytest.raises(
+        SchemaError, match="view 'floats': entity column 'number' is of type Float64"
+    ):
+        point_in_time_join(events(("AA", 5, 5)).with_columns(floats), [by_number])
 
 
 def test_the_order_of_rows_in_the_view_does_not_matter() -> None:

@@ -7,12 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving_support import SIGNATURE, infer_body
 
+from mlops_assets.core.invocations import parse_csv, parse_invocation
 from mlops_assets.core.requests import (
     PredictionRequest,
     RequestError,
-    parse_csv,
     parse_infer,
-    parse_invocation,
 )
 
 MAX_ROWS = 100

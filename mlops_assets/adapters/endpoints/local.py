@@ -88,7 +88,7 @@ def find(use_case: str, state_dir: str) -> EndpointRecord | None:
 
 def known(state_dir: str) -> list[str]:
     """The use cases that have had an endpoint under ``state_dir``, by name."""
-    return sorted(path.parent.name for path in Path(state_dir).glob("endpoints/*/lock"))
+    return sorted(path.parent.name for path in Path(state_dir).glob("*/lock"))
 
 
 def stop(use_case: str, state_dir: str) -> bool:

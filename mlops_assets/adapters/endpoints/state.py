@@ -53,7 +53,7 @@ class Paths:
 
 def paths_of(use_case: str, state_dir: str) -> Paths:
     """The files of ``use_case`` under ``state_dir``."""
-    return Paths(Path(state_dir).absolute() / "endpoints" / use_case)
+    return Paths(Path(state_dir).absolute() / use_case)
 
 
 def read(path: Path, kind: type[R]) -> R | None:
