@@ -16,6 +16,8 @@ unexport PYTHONDONTWRITEBYTECODE
 export DAGSTER_HOME := $(CURDIR)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
+# Threads that spin while they wait cost a busy machine ten times the training's own time.
+export OMP_WAIT_POLICY := PASSIVE
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -35,9 +37,8 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## run the flight-delay use case from raw data to endpoint (KEEP=1 leaves it up)
 	@$(BIN)/mlops demo $(if $(KEEP),--keep)
 
-dev: setup ## Dagster's UI on http://127.0.0.1:3000
-	@mkdir -p .mlops
-	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(or $(PORT),3000)
+dev: setup ## Dagster's UI on http://127.0.0.1:3000 (PORT=3001 for another port)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(or $(PORT),3000)
 
 test: setup ## run the tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -1,5 +1,8 @@
 """Feast's historical retrieval with its local stores, on the point-in-time problem."""
 
+# Feast is installed with the bench extra only.
+# pyright: reportMissingImports=false
+
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +28,6 @@ def feast_join(
     ``store`` is ``dask`` or ``duckdb``. Registry and Parquet files live in a temporary folder and
     are written before the function is given.
     """
-    # pyright: reportMissingImports=false
     from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig
     from feast import types as feast_types
     from feast.value_type import ValueType

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -18,16 +18,16 @@ DAY = dg.DailyPartitionsDefinition(
 )
 SINGLE = dg.BackfillPolicy.single_run()
 DATASETS = {"flights": True, "weather": True, "planes": False, "airlines": False, "airports": False}
-VIEWS: dict[str, tuple[str, int | None]] = {
-    "schedule": ("flights", 0),
-    "carrier_delays": ("flights", 9),
-    "origin_delays": ("flights", 9),
-    "route_delays": ("flights", 9),
-    "aircraft_delays": ("flights", 9),
-    "origin_recent": ("flights", 2),
-    "weather_hourly": ("weather", 0),
-    "congestion": ("flights", 1),
-    "aircraft": ("planes", None),
+VIEWS = {
+    "schedule": "flights",
+    "carrier_delays": "flights",
+    "origin_delays": "flights",
+    "route_delays": "flights",
+    "aircraft_delays": "flights",
+    "origin_recent": "flights",
+    "weather_hourly": "weather",
+    "congestion": "flights",
+    "aircraft": "planes",
 }
 STAGES = {
     "training_set": ["flights", *VIEWS],
@@ -59,40 +59,24 @@ def main() -> None:
 def _by_hand(name: str) -> Iterator[dg.AssetsDefinition]:
     """The assets of one use case as somebody would write them without the platform."""
     for dataset, partitioned in DATASETS.items():
-        yield _asset(name, dataset, {}, partitioned=partitioned, checked=True)
-    for view, (source, lookback) in VIEWS.items():
-        yield _asset(
-            name, view, {source: lookback}, partitioned=lookback is not None, checked=True
-        )
+        yield _asset(name, dataset, [], partitioned=partitioned, checked=True)
+    for view, source in VIEWS.items():
+        yield _asset(name, view, [source], partitioned=DATASETS[source], checked=True)
     for stage, parents in STAGES.items():
-        yield _asset(name, stage, dict.fromkeys(parents), partitioned=False, checked=False)
-    scored = {view: lookback for view, (_, lookback) in VIEWS.items()}
-    yield _asset(
-        name, "predictions", {"flights": 0, "endpoint": None, **scored},
-        partitioned=True, checked=False,
-    )  # fmt: skip
+        yield _asset(name, stage, parents, partitioned=False, checked=False)
+    scored = ["flights", "endpoint", *VIEWS]
+    yield _asset(name, "predictions", scored, partitioned=True, checked=False)
 
 
 def _asset(
     name: str,
     asset: str,
-    parents: dict[str, int | None],
+    parents: Iterable[str],
     *,
     partitioned: bool,
     checked: bool,
 ) -> dg.AssetsDefinition:
     key = dg.AssetKey([name, asset])
-    deps = [
-        dg.AssetDep(
-            dg.AssetKey([name, parent]),
-            partition_mapping=dg.TimeWindowPartitionMapping(
-                start_offset=-lookback, allow_nonexistent_upstream_partitions=True
-            )
-            if partitioned and lookback is not None
-            else None,
-        )
-        for parent, lookback in parents.items()
-    ]
 
     @dg.asset(
         key=key,
@@ -102,7 +86,7 @@ def _asset(
         kinds={"polars", "deltalake"},
         partitions_def=DAY if partitioned else None,
         backfill_policy=SINGLE if partitioned else None,
-        deps=deps,
+        deps=[dg.AssetKey([name, parent]) for parent in parents],
         metadata={"table": f"{name}/{asset}"},
         check_specs=[
             dg.AssetCheckSpec("expectations", asset=key, blocking=True, description="critical"),

@@ -71,7 +71,7 @@ def _copies(folder: Path, count: int) -> None:
 
 
 def _measure(folder: str, kind: str, count: int) -> float:
-    done = subprocess.run(  # noqa: S603 - our own interpreter and module
+    done = subprocess.run(
         [sys.executable, "-m", "bench._load_definitions", kind, str(count), folder],
         capture_output=True,
         text=True,

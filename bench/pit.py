@@ -217,10 +217,9 @@ def pandas_join(problem: Problem) -> Callable[[], object]:
             view, entity = hand.view, list(hand.view.entity)
             rows = frame.sort_values([KNOWN_AT, EVENT_TIME] if hand.corrected else hand.on)
             if hand.corrected:
-                rows = rows[rows[EVENT_TIME] >= rows.groupby(entity)[EVENT_TIME].cummax()]
-            rows = rows.rename(columns={EVENT_TIME: "__row_time"}).rename(
-                columns={KNOWN_AT: "__row_known"}
-            )
+                latest = rows.groupby(entity)[EVENT_TIME].cummax()
+                rows = rows.loc[rows[EVENT_TIME] >= latest]
+            rows = rows.rename(columns={EVENT_TIME: "__row_time", KNOWN_AT: "__row_known"})
             joined = pd.merge_asof(
                 joined,
                 rows,
@@ -253,10 +252,8 @@ def duckdb_join(problem: Problem) -> Callable[[], object]:
         entity = ", ".join(view.entity)
         table = f"v{n}"
         if hand.corrected:
-            table = (
-                f"(SELECT * FROM v{n} QUALIFY {EVENT_TIME} >= "
-                f"max({EVENT_TIME}) OVER (PARTITION BY {entity} ORDER BY {KNOWN_AT}))"
-            )
+            records = f"max({EVENT_TIME}) OVER (PARTITION BY {entity} ORDER BY {KNOWN_AT})"
+            table = f"(SELECT * FROM v{n} QUALIFY {EVENT_TIME} >= {records})"  # noqa: S608
         asked = EVENT_TIME if hand.on == EVENT_TIME else ASKED_AT
         same = " AND ".join(f"e.{column} = r{n}.{column}" for column in view.entity)
         joins.append(f"ASOF LEFT JOIN {table} r{n} ON {same} AND e.{asked} >= r{n}.{hand.on}")

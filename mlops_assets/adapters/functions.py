@@ -53,7 +53,7 @@ class Functions:
                 f"there is no module {module!r}, neither beside defs.yaml nor installed; "
                 f"create {self.folder.name}/{module}.py or correct the name"
             )
-        if function not in defined:
+        if function not in defined and _ANY not in defined:
             known = ", ".join(sorted(n for n in defined if not n.startswith("_"))) or "nothing"
             return f"{module} defines no {function!r}; it defines {known}"
         return None
@@ -62,23 +62,43 @@ class Functions:
         return _own_source(self.folder, module).exists()
 
 
+_ANY = "*"
+"""Among the names of a module that has more of them than can be read from its own code."""
+
+
 def _own_source(folder: Path, module: str) -> Path:
     return (folder / module.replace(".", "/")).with_suffix(".py")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _own_names(folder: Path, module: str) -> frozenset[str] | None:
     source = _own_source(folder, module)
     return _defined_names(source) if source.exists() else None
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _installed_names(module: str) -> frozenset[str] | None:
     try:
-        spec = importlib.util.find_spec(module)
+        spec = _find(module)
     except (ImportError, ValueError):
         return None
-    return None if spec is None or spec.origin is None else _defined_names(Path(spec.origin))
+    if spec is None or spec.origin is None:
+        return None
+    if not isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+        return frozenset({_ANY})  # compiled or built in
+    return _defined_names(Path(spec.origin))
+
+
+def _find(module: str) -> importlib.machinery.ModuleSpec | None:
+    """Where ``module`` is installed; unlike importlib's own, imports no package around it."""
+    name, *rest = module.split(".")
+    spec = importlib.util.find_spec(name)
+    for part in rest:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        name = f"{name}.{part}"
+        spec = importlib.machinery.PathFinder.find_spec(name, spec.submodule_search_locations)
+    return spec
 
 
 def _defined_names(source: Path) -> frozenset[str]:
@@ -87,8 +107,13 @@ def _defined_names(source: Path) -> frozenset[str]:
     Read from its bytecode, which Python keeps beside the source: ten times faster than parsing.
     """
     code = importlib.machinery.SourceFileLoader(source.stem, str(source)).get_code(source.stem)
-    return frozenset(
+    if code is None:
+        return frozenset()
+    names = {
         str(instruction.argval)
         for instruction in dis.get_instructions(code)
         if instruction.opname == "STORE_NAME"
-    )
+    }
+    # ``from x import *`` and a module's __getattr__ give names that stand nowhere in it.
+    more = (_ANY,) in code.co_consts or "__getattr__" in names
+    return frozenset(names | {_ANY} if more else names)

@@ -2,8 +2,8 @@
 
 Dagster's own loader parses YAML in Python to keep the place of every value, and imports every
 component library that is installed. Both are paid at each start of a run, and only errors need
-them. So sound files are read with libyaml, and what is not sound goes to Dagster's loader, which
-names file and line.
+them. So sound files are read with libyaml, and what is not sound, or no use case, goes to Dagster's
+loader, which names file and line and knows other components and Python modules too.
 """
 
 from collections.abc import Iterator
@@ -14,10 +14,13 @@ import yaml
 
 from mlops_assets.adapters.functions import Functions
 from mlops_assets.components.use_case import function_problems
+from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.spec import UseCaseSpec, problems
 from mlops_assets.lifecycle.use_case import use_case_definitions
 
 _TYPE = "mlops_assets.components.UseCase"
+_NAMES = ("defs.yaml", "defs.yml", "component.yaml")
+"""What Dagster's loader takes for the description of a folder."""
 
 try:
     from yaml import CSafeLoader as _Loader
@@ -26,29 +29,42 @@ except ImportError:  # PyYAML was built without libyaml
 
 
 def load_use_cases(folder: Path, package: str) -> dg.Definitions:
-    """The definitions of all use cases in ``folder``, whose Python package is ``package``.
+    """All definitions in ``folder``, whose Python package is ``package``.
 
-    Raises what Dagster's loader raises, with file and line, when a defs.yaml is wrong.
+    Raises what Dagster's loader raises, with file and line, when a defs.yaml is wrong, and
+    PermanentError when it is empty.
     """
     found: list[dg.Definitions] = []
-    for path in sorted(folder.rglob("defs.yaml")):
-        relative = path.parent.relative_to(folder)
-        functions = Functions(".".join([package, *relative.parts]), path.parent)
-        spec = _read(path)
+    for path in _entries(folder):
+        functions = Functions(".".join([package, *path.relative_to(folder).parts]), path)
+        spec = _read(path / "defs.yaml")
         if spec is None or any(_problems(spec, functions)):
             return dg.load_from_defs_folder(path_within_project=folder)
         found.append(use_case_definitions(spec, functions))
     return dg.Definitions.merge(*found)
 
 
+def _entries(folder: Path) -> Iterator[Path]:
+    """What Dagster's loader finds in ``folder``: folders with a defs.yaml, and anything else."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name == "__pycache__":
+            continue
+        if path.is_dir() and not any((path / name).exists() for name in _NAMES):
+            yield from _entries(path)
+        elif path.is_dir() or path.suffix == ".py" or path.name in _NAMES:
+            yield path
+
+
 def _read(path: Path) -> UseCaseSpec | None:
     """The use case in ``path``; None when it is anything else than one sound use case."""
     try:
         document = yaml.load(path.read_bytes(), Loader=_Loader)
+        if document is None:  # Dagster's loader refuses it too, but names no file.
+            raise PermanentError(f"{path} is empty: describe a use case in it, or remove it")
         if set(document) != {"type", "attributes"} or document["type"] != _TYPE:
             return None
         return UseCaseSpec.model_validate(document["attributes"])
-    except (yaml.YAMLError, ValueError, TypeError):
+    except (OSError, yaml.YAMLError, ValueError, TypeError):
         return None
 
 

@@ -18,6 +18,16 @@ EVENT_TIME = "event_time"
 KNOWN_AT = "known_at"
 LABEL = "label"
 
+STAGES = ("training_set", "model", "evaluation", "promotion", "endpoint", "predictions")
+"""The assets that every use case has, beside its datasets and feature views."""
+
+_RESERVED_TABLES = (*STAGES, "training_sets")
+_RESERVED_COLUMNS = (
+    *(EVENT_ID, EVENT_TIME, KNOWN_AT, LABEL),
+    # Columns that the training set and the evaluation put beside the features.
+    *("asked_at", "day", "part", "score"),
+)
+
 ColumnType = Literal["string", "bool", "int32", "int64", "float32", "float64", "timestamp"]
 """A dataset column's type; ``timestamp`` is an instant in UTC, in microseconds."""
 
@@ -27,11 +37,20 @@ FeatureType = Literal["category", "float"]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 
+# What the UI accepts: it names neither file nor line when it refuses one.
+Owner = Annotated[
+    str,
+    StringConstraints(pattern=r"^(team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$"),
+]
+Kind = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,63}$")]
+
 
 class Spec(BaseModel):
-    """A part of defs.yaml: unknown fields are refused, values do not change."""
+    """A part of defs.yaml: unknown fields and numbers that are none are refused, values do not
+    change.
+    """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FileSource(Spec):
@@ -85,7 +104,7 @@ class DatasetSpec(Spec):
         description="Largest share of a partition's rows (0 to 1) that may be quarantined before "
         "the whole partition is refused. Default: 0.01.",
     )
-    kinds: list[str] = Field(
+    kinds: list[Kind] = Field(
         default=[],
         description="Tags shown on the asset in the UI, at most 3. Default: none.",
         max_length=3,
@@ -120,6 +139,7 @@ class FeatureViewSpec(Spec):
     ttl_hours: float | None = Field(
         default=None,
         gt=0,
+        le=87_600,
         description="Hours after its event time for which a row may be used; an older row counts "
         "as missing. Needed when partitioned. Default: no limit.",
     )
@@ -141,6 +161,7 @@ class EventsSpec(Spec):
     lead_minutes: float = Field(
         default=0,
         ge=0,
+        le=525_600,
         description="Minutes before the event at which the prediction is asked; only what is known "
         "by then is used. Default: 0.",
     )
@@ -162,7 +183,7 @@ class TrainingSetSpec(Spec):
     """The window that a model is trained and judged on."""
 
     end: date = Field(description="First day after the window (ISO date).")
-    days: int = Field(ge=3, description="Length of the window, in days.")
+    days: int = Field(ge=3, le=36_600, description="Length of the window, in days.")
     validation_days: int = Field(
         default=7,
         ge=1,
@@ -261,7 +282,7 @@ class UseCaseSpec(Spec):
 
     name: Name = Field(description="Name of the use case; prefix of its asset keys.")
     description: str = Field(description="The question that the model answers.")
-    owners: list[str] = Field(
+    owners: list[Owner] = Field(
         min_length=1, description="Who answers for it: e-mail addresses or `team:name`."
     )
     timezone: str = Field(
@@ -278,12 +299,17 @@ class UseCaseSpec(Spec):
     events: EventsSpec = Field(description="Rows to predict for.")
     label: LabelSpec = Field(description="Outcome to predict.")
     training_set: TrainingSetSpec = Field(description="Window of the training set.")
-    model: ModelSpec = Field(default=ModelSpec(), description="How the model is trained.")
+    model: ModelSpec = Field(
+        default=ModelSpec(), description="How the model is trained. Default: its fields' defaults."
+    )
     evaluation: EvaluationSpec = Field(
-        default=EvaluationSpec(), description="How the model is judged."
+        default=EvaluationSpec(),
+        description="How the model is judged. Default: its fields' defaults.",
     )
     gate: GateSpec = Field(description="When a challenger becomes champion.")
-    endpoint: EndpointSpec = Field(default=EndpointSpec(), description="Where it answers.")
+    endpoint: EndpointSpec = Field(
+        default=EndpointSpec(), description="Where it answers. Default: its fields' defaults."
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -324,36 +350,12 @@ def problems(spec: UseCaseSpec) -> Iterator[SpecError]:
             "included: swap the dates",
         )
     for name, dataset in spec.datasets.items():
+        yield from _name_problems(("datasets", name), name)
         yield from _dataset_problems(("datasets", name), dataset)
-    seen: dict[str, str] = {}
     for name, view in spec.feature_views.items():
-        at = ("feature_views", name)
-        if name in spec.datasets:
-            yield SpecError(at, f"{name!r} is also a dataset; rename one of them")
-        for source in view.datasets:
-            yield from _known_dataset((*at, "datasets"), source, spec)
-            dataset = spec.datasets.get(source)
-            if dataset and dataset.partitioned and not view.partitioned:
-                yield SpecError(
-                    (*at, "partitioned"),
-                    f"the view has one partition but reads {source!r}, which has one per day; "
-                    "make the view partitioned",
-                )
-        if view.partitioned and view.ttl_hours is None:
-            yield SpecError(
-                (*at, "ttl_hours"),
-                "a partitioned view needs it, so that a day's join reads a bounded number of days; "
-                "give the hours after which a row is no longer worth using",
-            )
-        for feature in view.features:
-            if feature in (EVENT_ID, EVENT_TIME, KNOWN_AT, LABEL):
-                yield SpecError((*at, "features", feature), f"{feature!r} is a reserved name")
-            if feature in seen:
-                yield SpecError(
-                    (*at, "features", feature),
-                    f"feature {feature!r} is also in view {seen[feature]!r}; rename one of them",
-                )
-            seen[feature] = name
+        yield from _name_problems(("feature_views", name), name)
+        yield from _view_problems(spec, name, view)
+    yield from _feature_problems(spec)
     for part, source in (("events", spec.events.dataset), ("label", spec.label.dataset)):
         yield from _known_dataset((part, "dataset"), source, spec)
         if source in spec.datasets and not spec.datasets[source].partitioned:
@@ -361,15 +363,31 @@ def problems(spec: UseCaseSpec) -> Iterator[SpecError]:
                 (part, "dataset"), f"dataset {source!r} has no days; choose one that is partitioned"
             )
     yield from _training_problems(spec)
+    known = sorted(spec.feature_types)
     for n, name in enumerate(spec.evaluation.slices):
-        if name not in seen:
+        if name not in known:
             yield SpecError(
                 ("evaluation", "slices", n),
-                f"there is no feature {name!r}; known: {', '.join(sorted(seen))}",
+                f"there is no feature {name!r}; known: {', '.join(known)}",
             )
     for n, rule in enumerate(spec.gate.rules):
         if rule.at_least is None and rule.at_most is None:
             yield SpecError(("gate", "rules", n), "give at_least, at_most, or both")
+        elif (
+            rule.at_least is not None and rule.at_most is not None and rule.at_least > rule.at_most
+        ):
+            yield SpecError(
+                ("gate", "rules", n),
+                f"nothing is at least {rule.at_least} and at most {rule.at_most}; swap them",
+            )
+
+
+def _name_problems(at: tuple[str, ...], name: str) -> Iterator[SpecError]:
+    """Tables and assets of the platform's own that a table called ``name`` would collide with."""
+    if name in _RESERVED_TABLES or name.endswith("__quarantine"):
+        yield SpecError(at, f"{name!r} is a name of the platform's own; choose another")
+    if name == "window":
+        yield SpecError(at, "'window' is what functions call their first argument; choose another")
 
 
 def _dataset_problems(at: tuple[str, ...], dataset: DatasetSpec) -> Iterator[SpecError]:
@@ -397,6 +415,45 @@ def _dataset_problems(at: tuple[str, ...], dataset: DatasetSpec) -> Iterator[Spe
         yield SpecError(
             (*at, "source", "query"), "a sql source needs a query, and only a sql source has one"
         )
+
+
+def _view_problems(spec: UseCaseSpec, name: str, view: FeatureViewSpec) -> Iterator[SpecError]:
+    at = ("feature_views", name)
+    if name in spec.datasets:
+        yield SpecError(at, f"{name!r} is also a dataset; rename one of them")
+    for source in view.datasets:
+        yield from _known_dataset((*at, "datasets"), source, spec)
+        dataset = spec.datasets.get(source)
+        if dataset and dataset.partitioned and not view.partitioned:
+            yield SpecError(
+                (*at, "partitioned"),
+                f"the view has one partition but reads {source!r}, which has one per day; "
+                "make the view partitioned",
+            )
+    if view.partitioned and view.ttl_hours is None:
+        yield SpecError(
+            (*at, "ttl_hours"),
+            "a partitioned view needs it, so that a day's join reads a bounded number of days; "
+            "give the hours after which a row is no longer worth using",
+        )
+
+
+def _feature_problems(spec: UseCaseSpec) -> Iterator[SpecError]:
+    """Features stand beside each other, and beside entities and times, in one table."""
+    seen: dict[str, str] = {}
+    entities = {column for view in spec.feature_views.values() for column in view.entity}
+    for name, view in spec.feature_views.items():
+        for feature in view.features:
+            at = ("feature_views", name, "features", feature)
+            if feature in _RESERVED_COLUMNS:
+                yield SpecError(at, f"{feature!r} is a reserved name; choose another")
+            if feature in entities:
+                yield SpecError(at, f"{feature!r} is also an entity column; rename the feature")
+            if feature in seen:
+                yield SpecError(
+                    at, f"feature {feature!r} is also in view {seen[feature]!r}; rename one of them"
+                )
+            seen[feature] = name
 
 
 def _known_dataset(at: tuple[str, ...], name: str, spec: UseCaseSpec) -> Iterator[SpecError]:

@@ -1,6 +1,6 @@
 """What all assets of a use case have in common: keys, group, owners, partitions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import TypedDict
 
@@ -28,33 +28,24 @@ def days(spec: UseCaseSpec) -> dg.DailyPartitionsDefinition:
     )
 
 
+# A day depends on the same day, for Dagster: with the lookback in the mapping, a backfill of some
+# days would go on to the days after them, whose data nobody asked for. The stages look at the days
+# before by themselves, and refuse a day whose past is not in the lake.
+
+DATASET_BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=100_000)
+"""All days in one run, so in one commit. It differs from DAY_BACKFILL on purpose: a backfill puts
+assets of equal policies into one run, where a refused day of a dataset would stop the other days of
+everything downstream."""
+
+DAY_BACKFILL = dg.BackfillPolicy.single_run()
+"""All days in one run."""
+
+
 def view_lookback_days(view: FeatureViewSpec) -> int:
     """Days before an event's own in which the row of ``view`` that it uses may lie."""
     if not view.partitioned or view.ttl_hours is None:
         return 0
     return -(-timedelta(hours=view.ttl_hours) // timedelta(days=1))
-
-
-def day_before(offset: int) -> dg.TimeWindowPartitionMapping:
-    """A day's partition depends on the same day and ``offset`` days before it, where they exist."""
-    return dg.TimeWindowPartitionMapping(
-        start_offset=-offset, allow_nonexistent_upstream_partitions=True
-    )
-
-
-def upstream(
-    spec: UseCaseSpec, lookbacks: Mapping[str, int | None], partitioned: bool
-) -> list[dg.AssetDep]:
-    """Dependencies by name; the value is the lookback in days, None for an unpartitioned one."""
-    return [
-        dg.AssetDep(
-            asset_key(spec, name),
-            partition_mapping=day_before(lookback)
-            if partitioned and lookback is not None
-            else None,
-        )
-        for name, lookback in lookbacks.items()
-    ]
 
 
 class Common(TypedDict):

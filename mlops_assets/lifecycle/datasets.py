@@ -9,7 +9,7 @@ from mlops_assets.adapters.functions import Functions
 from mlops_assets.core.errors import EmptyPartitionError
 from mlops_assets.core.spec import FileSource, UseCaseSpec
 from mlops_assets.core.windows import window_of
-from mlops_assets.lifecycle.assets import asset_key, common, days, table_name
+from mlops_assets.lifecycle.assets import DATASET_BACKFILL, asset_key, common, days, table_name
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.publish import (
     UNPARTITIONED,
@@ -88,7 +88,7 @@ def dataset_asset(spec: UseCaseSpec, functions: Functions, name: str) -> dg.Asse
     @dg.asset(
         **common(spec, name, dataset.description, ["deltalake", *dataset.kinds]),
         partitions_def=days(spec) if dataset.partitioned else None,
-        backfill_policy=dg.BackfillPolicy.single_run() if dataset.partitioned else None,
+        backfill_policy=DATASET_BACKFILL if dataset.partitioned else None,
         check_specs=check_specs(key, dataset.suite),
         metadata={"table": table_name(spec, name), "key": ", ".join(dataset.key)},
     )

@@ -11,12 +11,12 @@ from mlops_assets.core.errors import MissingPartitionsError
 from mlops_assets.core.spec import EVENT_TIME, KNOWN_AT, ColumnType, FeatureViewSpec, UseCaseSpec
 from mlops_assets.core.windows import Window, window_of
 from mlops_assets.lifecycle.assets import (
+    DAY_BACKFILL,
     asset_key,
     common,
     contiguous,
     days,
     table_name,
-    upstream,
 )
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.publish import (
@@ -165,16 +165,12 @@ def feature_view_asset(spec: UseCaseSpec, functions: Functions, name: str) -> dg
     """The asset that computes the feature view ``name``."""
     view = spec.feature_views[name]
     key = asset_key(spec, name)
-    lookbacks = {
-        source: view.lookback_days if spec.datasets[source].partitioned else None
-        for source in view.datasets
-    }
 
     @dg.asset(
         **common(spec, name, view.description, ["polars", "deltalake"]),
         partitions_def=days(spec) if view.partitioned else None,
-        backfill_policy=dg.BackfillPolicy.single_run() if view.partitioned else None,
-        deps=upstream(spec, lookbacks, view.partitioned),
+        backfill_policy=DAY_BACKFILL if view.partitioned else None,
+        deps=[asset_key(spec, source) for source in view.datasets],
         check_specs=check_specs(key, view.suite),
         metadata={
             "table": table_name(spec, name),

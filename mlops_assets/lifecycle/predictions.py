@@ -10,12 +10,11 @@ from mlops_assets.core.records import EndpointRecord, Release
 from mlops_assets.core.spec import EVENT_ID, EVENT_TIME, ColumnType, UseCaseSpec
 from mlops_assets.core.windows import window_of
 from mlops_assets.lifecycle.assets import (
+    DAY_BACKFILL,
     asset_key,
     common,
     days,
     table_name,
-    upstream,
-    view_lookback_days,
 )
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.publish import Published, PublishEvents, events
@@ -70,11 +69,6 @@ def score(
 def predictions_asset(spec: UseCaseSpec, functions: Functions) -> dg.AssetsDefinition:
     """The asset that scores a day in batch."""
     key = asset_key(spec, "predictions")
-    lookbacks: dict[str, int | None] = {
-        name: view_lookback_days(view) if view.partitioned else None
-        for name, view in spec.feature_views.items()
-    }
-    lookbacks[spec.events.dataset] = 0
 
     @dg.asset(
         **common(
@@ -84,8 +78,8 @@ def predictions_asset(spec: UseCaseSpec, functions: Functions) -> dg.AssetsDefin
             [spec.model.engine, "deltalake"],
         ),
         partitions_def=days(spec),
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        deps=upstream(spec, lookbacks, partitioned=True),
+        backfill_policy=DAY_BACKFILL,
+        deps=[asset_key(spec, name) for name in (spec.events.dataset, *spec.feature_views)],
         ins={"endpoint": dg.AssetIn(asset_key(spec, "endpoint"))},
         metadata={"table": table_name(spec, "predictions")},
     )
