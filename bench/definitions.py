@@ -89,4 +89,3 @@ def _check_assets(assets: int, count: int) -> None:
     expected = 20 * count
     if assets != expected:
         raise RuntimeError(f"loaded {assets} assets, expected {expected}: the sides differ")
-

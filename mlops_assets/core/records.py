@@ -11,9 +11,11 @@ Verdict = Literal["pass", "fail", "inconclusive"]
 
 
 class Record(BaseModel):
-    """An immutable document; unknown fields are refused so that a foreign one is noticed."""
+    """An immutable document; unknown fields are refused so that a foreign one is noticed, and
+    NaN and infinities because JSON has none: they would be read as nulls.
+    """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FeatureField(Record):

@@ -16,7 +16,7 @@ from mlops_assets.lifecycle.platform import Places, resources_at
 _numbers = itertools.count()
 
 DAGSTERS_OWN = {"dagster/code_references", "dagster/component_origin"}
-"""Metadata that Dagster's loader adds: the object and the place in the YAML, for its error pages."""
+"""Metadata that Dagster's loader adds for its error pages: the object and its place in the YAML."""
 
 
 @pytest.fixture

@@ -120,5 +120,6 @@ def test_a_use_case_that_was_scaffolded_loads() -> None:
     with create_defs_folder_sandbox() as sandbox:
         folder = sandbox.scaffold_component(component_cls=UseCase, defs_path="churn")
         with sandbox.load_component_and_build_defs(defs_path=folder) as (_, defs):
-            names = {key.path[1] for key in _with_resources(defs).resolve_asset_graph().get_all_asset_keys()}
+            graph = _with_resources(defs).resolve_asset_graph()
+        names = {key.path[1] for key in graph.get_all_asset_keys()}
         assert {"observations", "amounts", "model", "endpoint", "predictions"} <= names

@@ -5,20 +5,18 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from lifecycle_support import Project
 
 from mlops_assets.adapters.lake import Lake
+from mlops_assets.core.errors import PlatformError
 from mlops_assets.lifecycle.datasets import ingest
-
-from lifecycle_support import Project
 
 FIRST, LAST = "2024-03-28", "2024-04-03"
 """A week with the night of 31 March, when clocks go forward in Berlin."""
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> str:
-    messages = [
-        str(event.step_failure_data.error) for event in result.get_step_failure_events()
-    ]
+    messages = [str(event.step_failure_data.error) for event in result.get_step_failure_events()]
     return "\n".join(messages)
 
 
@@ -153,12 +151,12 @@ def test_two_runs_of_the_same_partition_at_once_leave_one_sound_partition(
 ) -> None:
     """Both succeed, the rows are there once."""
     days = ["2024-03-28", "2024-03-29"]
-    failures: list[Exception] = []
+    failures: list[PlatformError] = []
 
     def write() -> None:
         try:
             ingest(project.spec, project.functions, "visits", Lake(project.places.lake), days)
-        except Exception as error:
+        except PlatformError as error:
             failures.append(error)
 
     threads = [threading.Thread(target=write) for _ in range(2)]

@@ -41,9 +41,7 @@ def shop_returns(window: Window, visits: pl.DataFrame) -> pl.DataFrame:
     for day in window.days:
         start = day_start(day, window.timezone)
         first = day_start(day - timedelta(days=3), window.timezone)
-        before = visits.filter(
-            (pl.col("visited_at") >= first) & (pl.col("settled_at") <= start)
-        )
+        before = visits.filter((pl.col("visited_at") >= first) & (pl.col("settled_at") <= start))
         share = before.group_by("shop").agg(
             pl.col("returned").mean().cast(pl.Float32).alias("shop_return_share")
         )
