@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument("--keep", action="store_true", help="leave the endpoint up")
     endpoint = commands.add_parser("endpoint", help="show or stop local endpoints")
     actions = endpoint.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("status", help="list endpoints and what they serve")
+    status = actions.add_parser("status", help="list endpoints and what they serve")
+    status.add_argument("use_case", nargs="?", help="name of the use case (default: all)")
     stop = actions.add_parser("stop", help="stop an endpoint")
     stop.add_argument("use_case", nargs="?", help="name of the use case")
     stop.add_argument("--all", action="store_true", help="stop every endpoint")
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     vacuum.add_argument("use_case", help="name of the use case")
     vacuum.add_argument(
-        "--retention-hours", type=int, default=168, help="age of files to keep (default: 168)"
+        "--retention-hours", type=_hours, default=168, help="age of files to keep (default: 168)"
     )
     options = parser.parse_args(arguments)
     # Read when the first library with OpenMP threads loads: threads that spin while they wait
@@ -78,20 +79,30 @@ def _enter_repository() -> Path:
     raise PlatformError("run this inside the repository: dagster.yaml was not found")
 
 
+def _hours(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of hours, 0 or more")
+    return int(text)
+
+
 def _endpoints(*, stop: bool, only: str | None) -> int:
     from mlops_assets.adapters.endpoints import local
     from mlops_assets.definitions import local_places
 
     endpoints = local_places().endpoints
-    for use_case in [only] if only else local.known(endpoints):
+    known = local.known(endpoints)
+    for use_case in [only] if only else known:
+        # Of a name that never had an endpoint, not even a folder is made.
         if stop:
-            stopped = local.stop(use_case, endpoints)
+            stopped = use_case in known and local.stop(use_case, endpoints)
             print(f"{use_case}: {'stopped' if stopped else 'not running'}")
-        elif (record := local.find(use_case, endpoints)) is None:
+        elif use_case not in known or (record := local.find(use_case, endpoints)) is None:
             print(f"{use_case}: not running")
         else:
             release = record.release
             print(f"{use_case}: {record.url} version {release.version} {release.sha256[:12]}")
+    if not known and not only:
+        print("no endpoint was started yet")
     return 0
 
 

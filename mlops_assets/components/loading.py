@@ -6,6 +6,7 @@ them. So sound files are read with libyaml, and what is not sound, or no use cas
 loader, which names file and line and knows other components and Python modules too.
 """
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,12 +48,22 @@ def load_use_cases(folder: Path, package: str) -> dg.Definitions:
 def _entries(folder: Path) -> Iterator[Path]:
     """What Dagster's loader finds in ``folder``: folders with a defs.yaml, and anything else."""
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name == "__pycache__":
+        if path.name.startswith(".") or path.name == "__pycache__" or _says_nothing(path):
             continue
         if path.is_dir() and not any((path / name).exists() for name in _NAMES):
             yield from _entries(path)
         elif path.is_dir() or path.suffix == ".py" or path.name in _NAMES:
             yield path
+
+
+def _says_nothing(path: Path) -> bool:
+    """Whether ``path`` is an ``__init__.py`` with a docstring at most."""
+    if path.name != "__init__.py":
+        return False
+    try:
+        return all(isinstance(node, ast.Expr) for node in ast.parse(path.read_bytes()).body)
+    except SyntaxError:
+        return False
 
 
 def _read(path: Path) -> UseCaseSpec | None:
