@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -56,8 +57,9 @@ def run_demo(root: Path, *, keep: bool) -> int:
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     console = Console()
     started = time.monotonic()
-    definitions = defs()
     places = local_places()
+    _check_port(_spec_of(USE_CASE), places.endpoints)
+    definitions = defs()
     try:
         with dg.DagsterInstance.get() as instance:
             summary = _tell(console, definitions, instance, places.lake, started)
@@ -75,6 +77,25 @@ def run_demo(root: Path, *, keep: bool) -> int:
         url = cast("Mapping[str, object]", summary["endpoint"])["url"]
         console.print(f"The endpoint stays up at [bold]{url}[/]; stop it with: make stop\n")
     return 0
+
+
+def _check_port(spec: UseCaseSpec, endpoints_dir: str) -> None:
+    """Fail before the work rather than after it when another program has the endpoint's port."""
+    from mlops_assets.adapters.endpoints import local
+
+    if local.find(spec.name, endpoints_dir) is not None:
+        return
+    with socket.socket() as probe:
+        # As the server does: a port whose last connections are still closing is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((spec.endpoint.host, spec.endpoint.port))
+        except OSError as error:
+            raise PermanentError(
+                f"port {spec.endpoint.port} on {spec.endpoint.host} is in use by another program "
+                "(an endpoint of another checkout?): stop it, or set endpoint.port in "
+                f"mlops_assets/defs/{spec.name}/defs.yaml to a free one"
+            ) from error
 
 
 def _tell(
@@ -145,7 +166,7 @@ def _materialize(
         instance=instance,
         asset_selection=[dg.AssetKey([spec.name, name]) for name in assets],
         tags=tags,
-        run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
     )
     for name in ("training_set", "model", "evaluation", "promotion", "endpoint"):
         if name in assets:

@@ -84,6 +84,7 @@ def test_a_sound_folder_is_not_given_to_dagsters_loader(
 ) -> None:
     """Its cost, paid at each start of a run, is what the quick way is for."""
     team.add_visits("visits")
+    (team.defs / "__init__.py").write_text('"""The use cases of the team."""')
     (team.defs / ".checkpoints").mkdir()
     (team.defs / ".checkpoints" / "defs.yaml").write_text("what an editor keeps")
     monkeypatch.delattr(dg, "load_from_defs_folder")

@@ -112,7 +112,7 @@ def test_a_lookback_begins_days_earlier_by_the_calendar() -> None:
 @pytest.mark.parametrize("end", [date(2024, 1, 1), date(2023, 12, 31)])
 def test_reversed_dates_are_refused(end: date) -> None:
     """A window without days is a mistake, not an empty result."""
-    with pytest.raises(PermanentError, match="2024-01-01.*give dates in order"):
+    with pytest.raises(PermanentError, match=r"2024-01-01.*give dates in order"):
         Window(date(2024, 1, 1), end, "UTC")
 
 
