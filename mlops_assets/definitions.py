@@ -1,7 +1,8 @@
-"""The code location: loads defs/ and binds the resources of the environment."""
+"""The code location: loads defs/ and binds what the environment gives."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
@@ -18,7 +19,7 @@ def local_places() -> Places:
     return Places.under(STATE)
 
 
-def _remote() -> Places:
+def _remote_places() -> Places:
     # Read when a run starts, not here: neither an address nor a secret is needed to load.
     return Places(
         lake=dg.EnvVar("MLOPS_LAKE_URL"),
@@ -30,27 +31,45 @@ def _remote() -> Places:
     )
 
 
-ENVIRONMENTS = {"local": local_places, "staging": _remote, "production": _remote}
-"""Where things are, by the value of MLOPS_ENV. Nothing else looks at it."""
+def _one_process() -> dg.ExecutorDefinition:
+    # A process per step costs more than most steps do.
+    return dg.in_process_executor
 
 
-def resources(environment: str) -> Mapping[str, object]:
-    """The Dagster resources of an environment."""
-    if environment not in ENVIRONMENTS:
-        raise ValueError(
-            f"MLOPS_ENV is {environment!r}; it has to be one of {', '.join(ENVIRONMENTS)}"
-        )
-    return resources_at(ENVIRONMENTS[environment]())
+def _step_pods() -> dg.ExecutorDefinition:
+    from dagster_k8s import k8s_job_executor
+
+    return k8s_job_executor
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What an environment gives: where things are kept, and how steps run."""
+
+    places: Callable[[], Places]
+    executor: Callable[[], dg.ExecutorDefinition]
+
+
+ENVIRONMENTS = {
+    "local": Environment(local_places, _one_process),
+    "staging": Environment(_remote_places, _step_pods),
+    "production": Environment(_remote_places, _step_pods),
+}
+"""By the value of MLOPS_ENV. Nothing else looks at it."""
+
+
+def environment(name: str) -> Environment:
+    """The environment ``name``; ValueError when there is none."""
+    if name not in ENVIRONMENTS:
+        raise ValueError(f"MLOPS_ENV is {name!r}; it has to be one of {', '.join(ENVIRONMENTS)}")
+    return ENVIRONMENTS[name]
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """All use cases of defs/, with the resources of MLOPS_ENV."""
+    """All use cases of defs/, in the environment that MLOPS_ENV names (default: local)."""
+    here = environment(os.environ.get("MLOPS_ENV", "local"))
     return dg.Definitions.merge(
         load_use_cases(Path(__file__).parent / "defs", "mlops_assets.defs"),
-        dg.Definitions(
-            resources=resources(os.environ.get("MLOPS_ENV", "local")),
-            # One process for all steps: a process per step costs more than most steps do.
-            executor=dg.in_process_executor,
-        ),
+        dg.Definitions(resources=resources_at(here.places()), executor=here.executor()),
     )

@@ -268,6 +268,7 @@ def _summary(
         "gate": evaluation.verdict,
         "gate_reasons": [rule.reason for rule in evaluation.rules],
         "promotion": promotion.decision,
+        "promotion_reason": promotion.reasons[0],
         "endpoint": {
             "url": endpoint.url,
             "version": endpoint.release.version,
@@ -292,7 +293,7 @@ def _print_summary(console: "Console", summary: Mapping[str, object], path: Path
     rows = cast("Mapping[str, int]", summary["rows"])
     table = Table(title=f"{summary['use_case']}, version {summary['model_version']}", min_width=70)
     table.add_column("what")
-    table.add_column("result")
+    table.add_column("result", overflow="fold")
     table.add_row("rows", ", ".join(f"{count:,} {name}" for name, count in rows.items()))
     gain = holdout["base_rate_log_loss"] - holdout["log_loss"]
     table.add_row(
@@ -304,7 +305,7 @@ def _print_summary(console: "Console", summary: Mapping[str, object], path: Path
     table.add_row("Brier, ECE", f"{holdout['brier']:.4f}, {holdout['ece']:.4f}")
     reasons = cast("list[str]", summary["gate_reasons"])
     table.add_row("gate", "\n".join([str(summary["gate"]), *reasons]))
-    table.add_row("promotion", str(summary["promotion"]))
+    table.add_row("promotion", f"{summary['promotion']}: {summary['promotion_reason']}")
     same = "all" if endpoint["differences_from_batch"] == 0 else "NOT all"
     table.add_row(
         "endpoint",

@@ -264,7 +264,7 @@ def _no_champion(rule: GateRule) -> RuleResult:
         low=0.0,
         high=0.0,
         verdict="pass",
-        reason="there is no champion to compare with",
+        reason="there is no other champion to compare with",
     )
 
 
