@@ -96,15 +96,11 @@ def test_a_use_case_in_a_folder_of_folders_finds_its_functions(team: TeamProject
     (team.defs / "europe").mkdir()
     team.add_visits("visits").rename(team.defs / "europe" / "visits")
     loaded = load_use_cases(team.defs, f"{team.package}.defs")
-    [shops] = [a for a in loaded.assets or () if _key(a) == dg.AssetKey(["visits", "shops"])]
+    assets = [a for a in loaded.assets or () if isinstance(a, dg.AssetsDefinition)]
+    [shops] = [a for a in assets if a.key == dg.AssetKey(["visits", "shops"])]
     resources = resources_at(Places.under(team.root / "state"))
     with dg.DagsterInstance.ephemeral() as instance:
         assert dg.materialize([shops], resources=resources, instance=instance).success
-
-
-def _key(asset: object) -> dg.AssetKey:
-    assert isinstance(asset, dg.AssetsDefinition)
-    return asset.key
 
 
 @pytest.mark.parametrize(

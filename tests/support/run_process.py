@@ -80,7 +80,8 @@ def run_processes() -> Iterator[Runs]:
 def instance_of(folder: Path) -> dg.DagsterInstance:
     """The SQLite instance of the runs in ``folder``."""
     (folder / "instance").mkdir(parents=True, exist_ok=True)
-    return dg.DagsterInstance.local_temp(str(folder / "instance"))
+    settings = {"telemetry": {"enabled": False}}
+    return dg.DagsterInstance.local_temp(str(folder / "instance"), overrides=settings)
 
 
 def _kill_at(point: str) -> None:

@@ -229,7 +229,8 @@ def test_rules_against_a_champion_pass_without_one() -> None:
         {"metric": "log_loss", "against": "base_rate", "at_least": 9},
     )
     verdict, (champion, base) = HOLDOUT.judge(spec, HOLDOUT.good)
-    assert (champion.verdict, champion.reason) == ("pass", "there is no other champion to compare with")
+    assert champion.verdict == "pass"
+    assert champion.reason == "there is no other champion to compare with"
     assert (base.verdict, verdict) == ("fail", "fail")
 
 
