@@ -7,6 +7,8 @@ import pytest
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+# With it, instances of tests would write beside the repository's own files.
+os.environ.pop("DAGSTER_HOME", None)
 
 
 @pytest.fixture
