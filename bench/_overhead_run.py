@@ -183,12 +183,11 @@ def results_of(folder: Path) -> dict[str, object]:
     from mlops_assets.lifecycle.platform import Places
 
     places = Places.under(folder / "state")
-    lake, tables = Lake(places.lake), Path(places.lake) / USE_CASE
+    lake = Lake(places.lake)
     found: dict[str, object] = {}
-    for table in sorted(path.name for path in tables.iterdir() if (path / "_delta_log").exists()):
-        if table != "promotions":
-            states = lake.states(f"{USE_CASE}/{table}")
-            found[table] = {name: state.digest for name, state in states.items()}
+    for folder_of_table in sorted((Path(places.lake) / USE_CASE).iterdir()):
+        states = lake.states(f"{USE_CASE}/{folder_of_table.name}")
+        found[folder_of_table.name] = {name: state.digest for name, state in states.items()}
     champion = Tracking(places.tracking, places.artifacts).champion(USE_CASE)
     return found | {"champion": champion and champion.sha256}
 
