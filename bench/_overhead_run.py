@@ -84,6 +84,7 @@ def through_dagster(folder: Path, days: int | None, port: int) -> Clock:
         import dagster as dg
 
         from mlops_assets.adapters.functions import Functions
+        from mlops_assets.lifecycle.assets import tables_by_days
         from mlops_assets.lifecycle.platform import Places, resources_at
         from mlops_assets.lifecycle.use_case import use_case_definitions
 
@@ -101,25 +102,28 @@ def through_dagster(folder: Path, days: int | None, port: int) -> Clock:
         instance = dg.DagsterInstance.from_config(str(folder))
     data, asked = _days_of(spec)
 
-    def run(stage: str, assets: Sequence[str], partitions: Sequence[str] | None) -> None:
+    def run(assets: Sequence[str], partitions: Sequence[str] | None) -> None:
         tags = {}
         if partitions is not None:
             tags["dagster/asset_partition_range_start"] = partitions[0]
             tags["dagster/asset_partition_range_end"] = partitions[-1]
-        with clock.timed(stage):
-            job.execute_in_process(
-                instance=instance,
-                asset_selection=[dg.AssetKey([spec.name, name]) for name in assets],
-                tags=tags,
-                run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
-            )
+        job.execute_in_process(
+            instance=instance,
+            asset_selection=[dg.AssetKey([spec.name, name]) for name in assets],
+            tags=tags,
+            run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
+        )
 
     with instance:
-        run("datasets", list(spec.datasets), data)
-        run("feature views", list(spec.feature_views), data)
+        for stage, (with_days, without_days) in tables_by_days(spec).items():
+            with clock.timed(stage):
+                run(with_days, data)
+                run(without_days, None)
         for name in ("training_set", "model", "evaluation", "promotion", "endpoint"):
-            run(name.replace("_", " "), [name], None)
-        run("predictions", ["predictions"], asked)
+            with clock.timed(name.replace("_", " ")):
+                run([name], None)
+        with clock.timed("predictions"):
+            run(["predictions"], asked)
     return clock
 
 

@@ -23,6 +23,7 @@ from mlops_assets.core.records import (
 )
 from mlops_assets.core.spec import EVENT_ID, UseCaseSpec
 from mlops_assets.core.windows import Window
+from mlops_assets.lifecycle.assets import tables_by_days
 
 if TYPE_CHECKING:
     import polars as pl
@@ -118,19 +119,16 @@ def _tell(
         "Times in seconds.\n"
     )
     story = _Story()
-    stages: list[tuple[str, list[str], tuple[str, str] | None]] = [
-        ("datasets", list(spec.datasets), data),
-        ("feature views", list(spec.feature_views), data),
-        ("training set", ["training_set"], None),
-        ("model", ["model"], None),
-        ("evaluation", ["evaluation"], None),
-        ("promotion", ["promotion"], None),
-        ("endpoint", ["endpoint"], None),
-        ("predictions", ["predictions"], (next_day.partitions[0], next_day.partitions[0])),
-    ]
-    for stage, assets, partitions in stages:
+    for stage, (with_days, without_days) in tables_by_days(spec).items():
         with _timed(console, story, stage):
-            _materialize(definitions, instance, spec, assets, partitions, story)
+            _materialize(definitions, instance, spec, with_days, data, story)
+            _materialize(definitions, instance, spec, without_days, None, story)
+    for name in ("training_set", "model", "evaluation", "promotion", "endpoint"):
+        with _timed(console, story, name.replace("_", " ")):
+            _materialize(definitions, instance, spec, [name], None, story)
+    with _timed(console, story, "predictions"):
+        asked = (next_day.partitions[0], next_day.partitions[0])
+        _materialize(definitions, instance, spec, ["predictions"], asked, story)
     lake = Lake(lake_url)
     with _timed(console, story, "requests"):
         answers = _ask(spec, lake, next_day, cast("EndpointRecord", story.values["endpoint"]))
@@ -156,6 +154,8 @@ def _materialize(
     story: _Story,
 ) -> None:
     """Materialize ``assets`` in one run in this process; raises what the step raised."""
+    if not assets:
+        return
     job = definitions.resolve_implicit_global_asset_job_def()
     tags = {"mlops/demo": spec.name}
     if partitions is not None:

@@ -41,6 +41,25 @@ DAY_BACKFILL = dg.BackfillPolicy.single_run()
 """All days in one run."""
 
 
+def tables_by_days(spec: UseCaseSpec) -> dict[str, tuple[list[str], list[str]]]:
+    """Names of the datasets and of the feature views: those with days, then those without.
+
+    A run of some days plans an event for each day and asset, also for assets without days: they go
+    into runs of their own.
+    """
+    datasets, views = spec.datasets, spec.feature_views
+    return {
+        "datasets": (
+            [name for name, dataset in datasets.items() if dataset.partitioned],
+            [name for name, dataset in datasets.items() if not dataset.partitioned],
+        ),
+        "feature views": (
+            [name for name, view in views.items() if view.partitioned],
+            [name for name, view in views.items() if not view.partitioned],
+        ),
+    }
+
+
 def view_lookback_days(view: FeatureViewSpec) -> int:
     """Days before an event's own in which the row of ``view`` that it uses may lie."""
     if not view.partitioned or view.ttl_hours is None:
