@@ -18,6 +18,9 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 # Threads that spin while they wait cost a busy machine ten times the training's own time.
 export OMP_WAIT_POLICY := PASSIVE
+# Dagster records the events of a backfill's partitions in batches: a commit for each would take
+# longer than most steps do.
+export DAGSTER_EVENT_BATCH_SIZE := 200
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16

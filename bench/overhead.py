@@ -125,6 +125,9 @@ def _environment(folder: str) -> dict[str, str]:
         "DAGSTER_HOME": folder,
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        # As `make` and `mlops` set them for whoever runs the demo.
+        "DAGSTER_EVENT_BATCH_SIZE": "200",
+        "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])),
     }
 

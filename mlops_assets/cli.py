@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Read when the first library with OpenMP threads loads: threads that spin while they wait
     # cost a busy machine ten times the training's own time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A commit for each event of each partition would take longer than most steps do.
+    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "200")
     try:
         return _run(options, parser)
     except PlatformError as error:

@@ -2,14 +2,15 @@
 
 Dagster's own class opens and closes a database for each statement group, about four times for each
 event, and has SQLAlchemy compile every statement again. A backfill records some events for each
-partition of each asset, and spends most of its time on that. Keeping one engine for each database
-halves it; what is written, and when it is committed, stays the same.
+partition of each asset, and spends most of its time on that. Here one engine is kept for each
+database, and a batch of events (DAGSTER_EVENT_BATCH_SIZE) is one transaction on each. What is
+written stays the same.
 """
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
@@ -19,6 +20,7 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
 from dagster._serdes import ConfigurableClassData
 
 if TYPE_CHECKING:
+    from dagster._core.events.log import EventLogEntry
     from dagster._core.storage.sqlite_storage import SqliteStorageConfig
     from sqlalchemy import Connection, Engine
 
@@ -28,6 +30,24 @@ _MOST_ENGINES = 8
 _BUSY_TIMEOUT_SECONDS = 30
 
 
+class _Batch(threading.local):
+    """The transactions of the batch that this thread is storing."""
+
+    def __init__(self) -> None:
+        self.stack: ExitStack | None = None
+        self.connections: dict[str, Connection] = {}
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """Transactions that begin in the block end with it."""
+        try:
+            with ExitStack() as self.stack:
+                yield
+        finally:
+            self.stack = None
+            self.connections = {}
+
+
 class KeptConnectionsEventLog(SqliteEventLogStorage):
     """The event log of the local instance; dagster.yaml names it."""
 
@@ -35,6 +55,7 @@ class KeptConnectionsEventLog(SqliteEventLogStorage):
         self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._engines_lock = threading.RLock()
         self._tables: set[str] = set()
+        self._batch = _Batch()
         super().__init__(base_dir, inst_data)
 
     @classmethod
@@ -52,6 +73,12 @@ class KeptConnectionsEventLog(SqliteEventLogStorage):
         """A transaction on the database that all runs share."""
         return self._kept(INDEX_SHARD_NAME)
 
+    def store_event_batch(self, events: "Sequence[EventLogEntry]") -> None:
+        """Store ``events``, all or none of them in each database."""
+        with self._batch.begun():
+            for event in events:
+                self.store_event(event)
+
     def has_table(self, table_name: str) -> bool:
         """Whether the table is there; asked once, since tables do not go."""
         if table_name not in self._tables and super().has_table(table_name):
@@ -67,8 +94,14 @@ class KeptConnectionsEventLog(SqliteEventLogStorage):
 
     @contextmanager
     def _kept(self, shard: str) -> "Iterator[Connection]":
-        with self._engine(shard).begin() as connection:
-            yield connection
+        if self._batch.stack is None:
+            with self._engine(shard).begin() as connection:
+                yield connection
+            return
+        if shard not in self._batch.connections:
+            begun = self._batch.stack.enter_context(self._engine(shard).begin())
+            self._batch.connections[shard] = begun
+        yield self._batch.connections[shard]
 
     def _engine(self, shard: str) -> "Engine":
         from sqlalchemy import create_engine

@@ -75,8 +75,12 @@ def _story(instance: dg.DagsterInstance, run_id: str) -> list[tuple[object, ...]
     ]
 
 
-def test_a_run_leaves_the_same_events_as_in_dagsters_own_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", ["0", "3", "200"])
+def test_a_run_leaves_the_same_events_as_in_dagsters_own_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: str
+) -> None:
     """Types, partitions and order; materialized partitions; the check; the failure."""
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", batch)
     told: list[object] = []
     for name, storage in (("own", SqliteEventLogStorage), ("kept", KeptConnectionsEventLog)):
         with _instance(tmp_path / name, storage) as instance:
@@ -151,3 +155,29 @@ def test_closing_twice_is_fine(tmp_path: Path, times: int) -> None:
         assert connection is not None
     for _ in range(times):
         storage.dispose()
+
+
+def test_a_batch_that_fails_leaves_none_of_its_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster then stores the events one by one; a half-stored batch would store some twice."""
+    with _instance(tmp_path / "failing", KeptConnectionsEventLog) as instance:
+        run_id = _run(instance)
+        before = _story(instance, run_id)
+        storage = instance.event_log_storage
+        assert isinstance(storage, KeptConnectionsEventLog)
+        entries = instance.all_logs(run_id)[:4]
+        stored: list[object] = []
+        store = storage.store_event
+
+        def fail_at_the_third(event: dg.EventLogEntry) -> None:
+            if len(stored) == 2:
+                raise OSError("disk full")
+            stored.append(event)
+            store(event)
+
+        monkeypatch.setattr(storage, "store_event", fail_at_the_third)
+        with pytest.raises(OSError, match="disk full"):
+            storage.store_event_batch(entries)
+        assert len(stored) == 2
+        assert _story(instance, run_id) == before
