@@ -9,6 +9,7 @@ import functools
 import importlib
 import importlib.machinery
 import importlib.util
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,8 @@ class Functions:
         """Why ``module:function`` cannot be called, read without importing it; None when it can."""
         module, _, function = name.partition(":")
         try:
+            if function in _own_functions(self.folder, module):
+                return None
             defined = _own_names(self.folder, module)
             if defined is None:
                 defined = _installed_names(module)
@@ -68,6 +71,15 @@ _ANY = "*"
 
 def _own_source(folder: Path, module: str) -> Path:
     return (folder / module.replace(".", "/")).with_suffix(".py")
+
+
+@functools.cache
+def _own_functions(folder: Path, module: str) -> frozenset[str]:
+    """Names of the functions and classes that the module's code makes: all that most need."""
+    source = _own_source(folder, module)
+    code = _code_of(source) if source.exists() else None
+    constants = code.co_consts if code is not None else ()
+    return frozenset(c.co_name for c in constants if isinstance(c, types.CodeType))
 
 
 @functools.cache
@@ -101,12 +113,14 @@ def _find(module: str) -> importlib.machinery.ModuleSpec | None:
     return spec
 
 
-def _defined_names(source: Path) -> frozenset[str]:
-    """Names that the module assigns at its top level.
+def _code_of(source: Path) -> types.CodeType | None:
+    """The module's bytecode, which Python keeps beside the source: no need to parse again."""
+    return importlib.machinery.SourceFileLoader(source.stem, str(source)).get_code(source.stem)
 
-    Read from its bytecode, which Python keeps beside the source: ten times faster than parsing.
-    """
-    code = importlib.machinery.SourceFileLoader(source.stem, str(source)).get_code(source.stem)
+
+def _defined_names(source: Path) -> frozenset[str]:
+    """Names that the module assigns at its top level."""
+    code = _code_of(source)
     if code is None:
         return frozenset()
     names = {
