@@ -73,7 +73,7 @@ def evaluate(
         spec.feature_types,
         label=LABEL,
         score=SCORE,
-        title=f"{spec.name} version {model.version}",
+        title=f"{spec.name} version {model.version}: holdout (current), validation (reference)",
         max_rows=spec.evaluation.report_rows,
         path=join(reports_url, spec.name, f"version-{model.version}", "evaluation.html"),
     )
