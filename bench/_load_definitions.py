@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from mlops_assets.components.loading import load_use_cases
-from mlops_assets.lifecycle.platform import Places, resources_at
+from mlops_assets.lifecycle.platform import Places, Platform, resources_at
 
 DAY = dg.DailyPartitionsDefinition(
     start_date="2013-01-01", end_date="2013-12-31", timezone="America/New_York"
@@ -94,9 +94,9 @@ def _asset(
         ]
         if checked
         else None,
-        required_resource_keys={"platform"},
     )
-    def _written(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def _written(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+        # The resource as Dagster's own documentation has it: a parameter with its type.
         return dg.MaterializeResult()
 
     return _written

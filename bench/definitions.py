@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -73,6 +74,8 @@ def _copies(folder: Path, count: int) -> None:
 def _measure(folder: str, kind: str, count: int) -> float:
     done = subprocess.run(
         [sys.executable, "-m", "bench._load_definitions", kind, str(count), folder],
+        # Where bytecode is not kept, every process would compile every use case's functions.
+        env={name: v for name, v in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
         capture_output=True,
         text=True,
         timeout=900,
