@@ -4,14 +4,19 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 from mlops_assets.core.errors import PlatformError
 
 _EXAMPLES = """\
 examples:
-  mlops demo                       from raw data to an endpoint that answers, then stop
+  mlops demo                       from raw data to a model that retrains itself, then stop
   mlops demo --keep                the same, and leave the endpoint up
+  mlops demo --fresh --days 14     begin anew, and replay two weeks only
+  mlops replay flight_delays --from 2013-03-01 --speed 1d/10s
+                                   live traffic beside `make dev`
+  mlops backtest flight_delays     which retraining policy would have paid
   mlops endpoint status            which endpoints run, and what they serve
   mlops endpoint stop flight_delays
   mlops lake vacuum flight_delays  drop file versions that no registered model names
@@ -27,24 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    demo = commands.add_parser("demo", help="run the flight-delay use case from data to endpoint")
-    demo.add_argument("--keep", action="store_true", help="leave the endpoint up")
-    endpoint = commands.add_parser("endpoint", help="show or stop local endpoints")
-    actions = endpoint.add_subparsers(dest="action", required=True, metavar="ACTION")
-    status = actions.add_parser("status", help="list endpoints and what they serve")
-    status.add_argument("use_case", nargs="?", help="name of the use case (default: all)")
-    stop = actions.add_parser("stop", help="stop an endpoint")
-    stop.add_argument("use_case", nargs="?", help="name of the use case")
-    stop.add_argument("--all", action="store_true", help="stop every endpoint")
-    lake = commands.add_parser("lake", help="look after the lake's tables")
-    lake_actions = lake.add_subparsers(dest="action", required=True, metavar="ACTION")
-    vacuum = lake_actions.add_parser(
-        "vacuum", help="drop old files, except those that a registered model was trained from"
-    )
-    vacuum.add_argument("use_case", help="name of the use case")
-    vacuum.add_argument(
-        "--retention-hours", type=_hours, default=168, help="age of files to keep (default: 168)"
-    )
+    _add_demo(commands)
+    _add_endpoint(commands)
+    _add_lake(commands)
     options = parser.parse_args(arguments)
     # Read when the first library with OpenMP threads loads: threads that spin while they wait
     # cost a busy machine ten times the training's own time.
@@ -52,22 +42,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A commit for each event of each partition would take longer than most steps do.
     os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "200")
     try:
-        return _run(options, parser)
+        return options.run(options)
     except PlatformError as error:
         print(f"mlops: {error}", file=sys.stderr)
         return 1
 
 
-def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    if options.command == "demo":
-        from mlops_assets.demo import run_demo
+Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
-        return run_demo(_enter_repository(), keep=options.keep)
-    if options.command == "lake":
-        return _vacuum(options.use_case, options.retention_hours)
-    if options.action == "stop" and not options.all and options.use_case is None:
-        parser.error("name the use case whose endpoint to stop, or give --all")
-    return _endpoints(stop=options.action == "stop", only=options.use_case)
+
+def _add_demo(commands: "Commands[argparse.ArgumentParser]") -> None:
+    demo = commands.add_parser(
+        "demo", help="run the flight-delay use case from data to endpoint, and live through weeks"
+    )
+    demo.add_argument("--keep", action="store_true", help="leave the endpoint up")
+    demo.add_argument(
+        "--days", type=_days, default=70, help="days to replay after the deployment (default: 70)"
+    )
+    demo.add_argument(
+        "--fresh", action="store_true", help="remove all state first: runs, models, tables"
+    )
+    demo.set_defaults(run=_demo)
+
+
+def _add_endpoint(commands: "Commands[argparse.ArgumentParser]") -> None:
+    endpoint = commands.add_parser("endpoint", help="show or stop local endpoints")
+    actions = endpoint.add_subparsers(dest="action", required=True, metavar="ACTION")
+    status = actions.add_parser("status", help="list endpoints and what they serve")
+    status.add_argument("use_case", nargs="?", help="name of the use case (default: all)")
+    stop = actions.add_parser("stop", help="stop an endpoint")
+    stop.add_argument("use_case", nargs="?", help="name of the use case")
+    stop.add_argument("--all", action="store_true", help="stop every endpoint")
+    for action in (status, stop):
+        action.set_defaults(run=_endpoints, parser=stop)
+
+
+def _add_lake(commands: "Commands[argparse.ArgumentParser]") -> None:
+    lake = commands.add_parser("lake", help="look after the lake's tables")
+    actions = lake.add_subparsers(dest="action", required=True, metavar="ACTION")
+    vacuum = actions.add_parser(
+        "vacuum", help="drop old files, except those that a registered model was trained from"
+    )
+    vacuum.add_argument("use_case", help="name of the use case")
+    vacuum.add_argument(
+        "--retention-hours", type=_hours, default=168, help="age of files to keep (default: 168)"
+    )
+    vacuum.set_defaults(run=_vacuum)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from mlops_assets.demo import run_demo
+
+    return run_demo(
+        _enter_repository(), keep=options.keep, days=options.days, fresh=options.fresh
+    )
 
 
 def _enter_repository() -> Path:
@@ -87,10 +115,26 @@ def _hours(text: str) -> int:
     return int(text)
 
 
-def _endpoints(*, stop: bool, only: str | None) -> int:
+def _days(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of days, 1 or more")
+    return int(text)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no ISO date like 2013-03-01") from error
+
+
+def _endpoints(options: argparse.Namespace) -> int:
     from mlops_assets.adapters.endpoints import local
     from mlops_assets.definitions import local_places
 
+    stop, only = options.action == "stop", options.use_case
+    if stop and not options.all and only is None:
+        options.parser.error("name the use case whose endpoint to stop, or give --all")
     endpoints = local_places().endpoints
     known = local.known(endpoints)
     for use_case in [only] if only else known:
@@ -108,13 +152,15 @@ def _endpoints(*, stop: bool, only: str | None) -> int:
     return 0
 
 
-def _vacuum(use_case: str, retention_hours: int) -> int:
+def _vacuum(options: argparse.Namespace) -> int:
     from mlops_assets.adapters.maintenance import vacuum_use_case
     from mlops_assets.definitions import local_places
     from mlops_assets.lifecycle.platform import Platform
 
     platform = Platform.at(local_places())
-    for line in vacuum_use_case(platform.lake(), platform.tracking(), use_case, retention_hours):
+    for line in vacuum_use_case(
+        platform.lake(), platform.tracking(), options.use_case, options.retention_hours
+    ):
         print(line)
     return 0
 

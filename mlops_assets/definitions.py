@@ -7,11 +7,14 @@ from pathlib import Path
 
 import dagster as dg
 
-from mlops_assets.components.loading import load_use_cases
+from mlops_assets.components.sensors import load_with_sensors, sensors_of
 from mlops_assets.lifecycle.platform import Places, resources_at
 
 STATE = Path(os.environ.get("MLOPS_STATE") or Path(__file__).parents[1] / ".mlops").resolve()
 """Where the local environment keeps everything."""
+
+SENSORS = Path(__file__).parent / "sensors.yaml"
+"""Which sensors run, by environment."""
 
 
 def local_places() -> Places:
@@ -44,7 +47,10 @@ def _step_pods() -> dg.ExecutorDefinition:
 
 @dataclass(frozen=True)
 class Environment:
-    """What an environment gives: where things are kept, and how steps run."""
+    """What an environment gives: where things are kept, and how steps run.
+
+    Which sensors run is in sensors.yaml.
+    """
 
     places: Callable[[], Places]
     executor: Callable[[], dg.ExecutorDefinition]
@@ -52,6 +58,8 @@ class Environment:
 
 ENVIRONMENTS = {
     "local": Environment(local_places, _one_process),
+    # The same, with the sensors running: time is the replay's.
+    "replay": Environment(local_places, _one_process),
     "staging": Environment(_remote_places, _step_pods),
     "production": Environment(_remote_places, _step_pods),
 }
@@ -68,8 +76,11 @@ def environment(name: str) -> Environment:
 @dg.definitions
 def defs() -> dg.Definitions:
     """All use cases of defs/, in the environment that MLOPS_ENV names (default: local)."""
-    here = environment(os.environ.get("MLOPS_ENV", "local"))
+    name = os.environ.get("MLOPS_ENV", "local")
+    here = environment(name)
     return dg.Definitions.merge(
-        load_use_cases(Path(__file__).parent / "defs", "mlops_assets.defs"),
+        load_with_sensors(
+            Path(__file__).parent / "defs", "mlops_assets.defs", sensors_of(SENSORS, name)
+        ),
         dg.Definitions(resources=resources_at(here.places()), executor=here.executor()),
     )

@@ -1,6 +1,7 @@
 """The retraining ledger: every decision of every policy, and every training, append-only.
 
-The entries of a use case are numbered and each holds the digest of the one before, so that a
+Each use case has a table of its own, so that what a sensor's tick reads does not grow with the
+number of use cases. Its entries are numbered and each holds the digest of the one before, so that a
 changed, cut or missing entry is found when the ledger is read. The number also decides races:
 whoever decides writes the number that follows what it has read, and of several entries with one
 number the first in the lake's order counts. The others are void, for every reader, for ever. So
@@ -14,7 +15,8 @@ requesting it again harmless.
 import hashlib
 import json
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
     from mlops_assets.adapters.lake import Lake
 
-TABLE = "retraining_decisions"
 
 Recorded = Literal["recorded", "known", "lost"]
 """``recorded``: it counts and its writer alone may start its training; ``known``: the ledger had
@@ -44,6 +45,14 @@ Row = dict[str, object]
 _FIRST = "0" * 64
 _CHAINED = ("use_case", "sequence", "previous", "kind", "at", "inputs", "retrain", "writer")
 _ATTEMPTS = 20
+
+# Files cost more to read than rows: a commit is a file until it is joined with the others.
+_COMPACT_EVERY = 10
+
+
+def table(use_case: str) -> str:
+    """The table of the use case's ledger."""
+    return f"{use_case}/retraining_decisions"
 
 
 @dataclass(frozen=True)
@@ -70,49 +79,48 @@ class Book:
     @property
     def decisions(self) -> tuple[Decision, ...]:
         """Every decision, in the order of recording."""
-        return tuple(
-            Decision.model_validate_json(entry.text)
-            for entry in self.entries
-            if entry.kind == "decision"
-        )
+        return self.newest(self.taken)
 
+    @property
+    def taken(self) -> int:
+        """How many decisions there are."""
+        return sum(entry.kind == "decision" for entry in self.entries)
 
-def books(lake: "Lake", use_cases: Collection[str]) -> dict[str, Book]:
-    """Each use case's part of the ledger, by its name, in one reading; empty ones included.
-
-    Raises PermanentError that names the entry when one of theirs is damaged, missing or out of
-    order.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    # Before the rows: entries that come in between make an append look raced, which is looked up.
-    version = lake.version(TABLE)
-    found = {name: Book(name, version) for name in use_cases}
-    try:
-        log = lake.read_log(TABLE)
-    except MissingPartitionsError:
-        return found
-    except pa.ArrowInvalid as error:
-        raise _damaged(f"ledger {TABLE!r} at {lake.root}", f"cannot be read ({error})") from error
-    counted: dict[str, list[Row]] = {}
-    for row in log.filter(pc.field("use_case").isin(list(use_cases))).to_pylist():
-        use_case, sequence = row["use_case"], row["sequence"]
-        where = f"entry {sequence} of {use_case} in ledger {TABLE!r} at {lake.root}"
-        if row["digest"] != _digest(row):
-            raise _damaged(where, "is cut or was changed: its digest does not match")
-        chain = counted.setdefault(use_case, [])
-        if sequence < len(chain):
-            continue  # Void: somebody else's entry of this number came first.
-        if sequence > len(chain) or row["previous"] != (chain[-1]["digest"] if chain else _FIRST):
-            raise _damaged(where, "does not follow the one before: an entry is missing")
-        chain.append(row)
-    return found | {name: _book(lake, name, version, rows) for name, rows in counted.items()}
+    def newest(self, most: int) -> tuple[Decision, ...]:
+        """The last ``most`` decisions, 1 or more, in the order of recording."""
+        made = [entry.text for entry in self.entries if entry.kind == "decision"]
+        return tuple(Decision.model_validate_json(text) for text in made[-most:])
 
 
 def book(lake: "Lake", use_case: str) -> Book:
-    """One use case's part of the ledger. See :func:`books`."""
-    return books(lake, [use_case])[use_case]
+    """The use case's ledger, empty where nothing was recorded.
+
+    Raises PermanentError that names the entry when one is damaged, missing or out of order.
+    """
+    import pyarrow as pa
+
+    name = table(use_case)
+    # Before the rows: entries that come in between make an append look raced, which is looked up.
+    version = lake.version(name)
+    try:
+        log = lake.read_log(name)
+    except MissingPartitionsError:
+        return Book(use_case, version)
+    except pa.ArrowInvalid as error:
+        raise _damaged(f"ledger {name!r} at {lake.root}", f"cannot be read ({error})") from error
+    chain: list[Row] = []
+    for row in log.to_pylist():
+        where = f"entry {row['sequence']} of ledger {name!r} at {lake.root}"
+        if row["use_case"] != use_case:
+            raise _damaged(where, f"is of use case {row['use_case']!r}")
+        if row["digest"] != _digest(row):
+            raise _damaged(where, "is cut or was changed: its digest does not match")
+        if row["sequence"] < len(chain):
+            continue  # Void: somebody else's entry of this number came first.
+        if row["sequence"] > len(chain) or row["previous"] != _tail(chain):
+            raise _damaged(where, "does not follow the one before: an entry is missing")
+        chain.append(row)
+    return _book(lake, use_case, version, chain)
 
 
 def record(lake: "Lake", read: Book, decision: Decision) -> Recorded:
@@ -121,41 +129,24 @@ def record(lake: "Lake", read: Book, decision: Decision) -> Recorded:
     Start its training only when it is ``recorded``. The same use case, time and inputs are the same
     decision and are there once.
     """
-    return record_all(lake, [(read, decision)])[0]
-
-
-def record_all(lake: "Lake", taken: Sequence[tuple[Book, Decision]]) -> list[Recorded]:
-    """:func:`record` for decisions of different use cases, in one commit."""
-    names = [decision.use_case for _, decision in taken]
-    for (read, _), name in zip(taken, names, strict=True):
-        if names.count(name) > 1 or read.use_case != name:
-            raise PermanentError(
-                f"a decision of {name} on the book of {read.use_case}: give each use case once, "
-                "with its own book"
-            )
-    rows: dict[str, Row] = {
-        decision.use_case: _row(
-            read,
-            "decision",
-            decision.decided_at,
-            decision.model_dump_json(),
-            inputs=decision.inputs,
-            retrain=decision.retrain,
+    if decision.use_case != read.use_case:
+        raise PermanentError(
+            f"a decision of {decision.use_case} on the book of {read.use_case}: give its own"
         )
-        for read, decision in taken
-        if not _knows(read, decision)
-    }
-    writers = _append(lake, [read for read, _ in taken], list(rows.values()))
-    results: list[Recorded] = []
-    for _, decision in taken:
-        now = writers.get(decision.use_case)
-        if decision.use_case not in rows:
-            results.append("known")
-        elif now is None or any(e.writer == rows[decision.use_case]["writer"] for e in now.entries):
-            results.append("recorded")
-        else:
-            results.append("known" if _knows(now, decision) else "lost")
-    return results
+    if _knows(read, decision):
+        return "known"
+    row = _row(
+        read,
+        "decision",
+        decision.decided_at,
+        decision.model_dump_json(),
+        inputs=decision.inputs,
+        retrain=decision.retrain,
+    )
+    now = _append(lake, read, row)
+    if now is None or any(entry.writer == row["writer"] for entry in now.entries):
+        return "recorded"
+    return "known" if _knows(now, decision) else "lost"
 
 
 def record_training(lake: "Lake", training: Training) -> bool:
@@ -170,21 +161,21 @@ def record_training(lake: "Lake", training: Training) -> bool:
             return False
         at = training.ended or training.started
         row = _row(read, "training", at, training.model_dump_json())
-        now = _append(lake, [read], [row]).get(training.use_case)
+        now = _append(lake, read, row)
         if now is None or any(entry.writer == row["writer"] for entry in now.entries):
             return True
     raise TransientError(
-        f"training {training.run_key} is not in ledger {TABLE!r} at {lake.root}: others wrote "
-        f"first {_ATTEMPTS} times; try again"
+        f"training {training.run_key} is not in its ledger at {lake.root}: others wrote first "
+        f"{_ATTEMPTS} times; try again"
     )
 
 
-def decisions_markdown(decisions: Sequence[Decision], most: int = 20) -> str:
-    """A Markdown table of the last ``most`` decisions, latest first."""
-    if not decisions:
+def history_markdown(use_case: str, newest: Sequence[Decision], earlier: int) -> str:
+    """A Markdown table of the ``newest`` decisions, latest first, after ``earlier`` others."""
+    if not newest:
         return "No decision has been recorded."
     lines = ["| decided at (UTC) | day | decision | signal | reasons |", "|---|---|---|---|---|"]
-    for decision in reversed(decisions[-most:]):
+    for decision in reversed(newest):
         says = "**retrain**" if decision.retrain else f"put off: {decision.put_off}"
         if decision.signal_id is None:
             says = "no"
@@ -195,8 +186,8 @@ def decisions_markdown(decisions: Sequence[Decision], most: int = 20) -> str:
             f"| {decision.decided_at:%Y-%m-%d %H:%M} | {decision.day} | {says} | {signal} "
             f"| {reasons} |"
         )
-    if len(decisions) > most:
-        lines.append(f"\n{len(decisions) - most} earlier decisions are in table `{TABLE}`.")
+    if earlier > 0:
+        lines.append(f"\n{earlier} earlier decisions are in table `{table(use_case)}`.")
     return "\n".join(lines)
 
 
@@ -215,7 +206,7 @@ def _book(lake: "Lake", name: str, version: int, chain: list[Row]) -> Book:
                 history = with_training(history, Training.model_validate_json(text))
         except ValueError as error:
             raise PermanentError(
-                f"entry {n} of {name} of ledger {TABLE!r} at {lake.root} is no {row['kind']} of "
+                f"entry {n} of ledger {table(name)!r} at {lake.root} is no {row['kind']} of "
                 f"this release: read it with the release that wrote it ({error})"
             ) from error
     entries = tuple(
@@ -228,19 +219,25 @@ def _book(lake: "Lake", name: str, version: int, chain: list[Row]) -> Book:
         )
         for row in chain
     )
-    return Book(name, version, str(chain[-1]["digest"]), history, entries)
+    return Book(name, version, _tail(chain), history, entries)
 
 
-def _append(lake: "Lake", read: Sequence[Book], rows: list[Row]) -> dict[str, Book]:
-    """Appends ``rows``; empty when nobody came between reading and appending, else all books."""
+def _tail(chain: list[Row]) -> str:
+    return str(chain[-1]["digest"]) if chain else _FIRST
+
+
+def _append(lake: "Lake", read: Book, row: Row) -> Book | None:
+    """Appends ``row``; None when nobody came between reading and appending, else the book now."""
     import pyarrow as pa
 
-    if not rows:
-        return {}
-    version = lake.append(TABLE, pa.Table.from_pylist(rows, schema=_schema()))
-    if all(version == one.version + 1 for one in read):
-        return {}
-    return books(lake, [one.use_case for one in read])
+    name = table(read.use_case)
+    version = lake.append(name, pa.Table.from_pylist([row], schema=_schema()))
+    raced = version != read.version + 1
+    if version % _COMPACT_EVERY == 0:
+        # The row counts whatever becomes of this: where others write, the next one does it.
+        with suppress(TransientError):
+            lake.compact(name)
+    return book(lake, read.use_case) if raced else None
 
 
 def _row(
@@ -287,7 +284,7 @@ def _knows(read: Book, decision: Decision) -> bool:
 
 def _moment(value: object) -> datetime:
     if not isinstance(value, datetime):
-        raise PermanentError(f"ledger {TABLE!r} has {value!r} where a time should be")
+        raise PermanentError(f"a retraining ledger has {value!r} where a time should be")
     return value
 
 

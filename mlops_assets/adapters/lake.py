@@ -196,6 +196,20 @@ class Lake:
                 )
         return delta.read_files(table, opened, partitions, columns)
 
+    def read_present(
+        self, table: str, partitions: Collection[str], columns: Sequence[str]
+    ) -> "pa.Table | None":
+        """The rows of those of ``partitions`` that are there, as :meth:`read` gives them; None
+        when none is. The table is opened once.
+
+        Raises SchemaError for an unknown column.
+        """
+        opened = self._open_as(table, ledger=False)
+        if opened is None:
+            return None
+        present = delta.states(table, opened).keys() & set(partitions)
+        return delta.read_files(table, opened, sorted(present), columns) if present else None
+
     def states(self, table: str, version: int | None = None) -> dict[str, PartitionState]:
         """What each partition holds, by partition key in order; empty for an absent table."""
         opened = self._open_as(table, ledger=False, version=version)
@@ -271,7 +285,10 @@ class Lake:
             if opened is None:
                 return 0
             with delta.storage_errors("write", self._url(table)):
-                return int(opened.optimize.compact()["numFilesRemoved"])
+                removed = int(opened.optimize.compact()["numFilesRemoved"])
+                # Opening a table reads each commit since the last checkpoint.
+                opened.create_checkpoint()
+                return removed
 
         return delta.retried(table, once)
 

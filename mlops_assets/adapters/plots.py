@@ -1,42 +1,32 @@
-"""Small plots that Dagster's UI shows inline, as PNG.
+"""Small plots of models that Dagster's UI shows inline, as PNG."""
 
-Matplotlib's object API only: pyplot keeps every figure of the process. The background is opaque
-white, so that plots read the same on a light and on a dark page; colours are from the palette of
-Okabe and Ito, which colour-blind people tell apart, and no meaning hangs on colour alone.
-"""
-
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from mlops_assets.adapters.figures import BLUE, GREY, ORANGE, PALE, figure_of, label_axes, png_of
 from mlops_assets.core.errors import PermanentError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from mlops_assets.core.metrics import ReliabilityBin, Slice
 
 MOST_BARS = 20
-_BLUE, _ORANGE, _GREY, _PALE = "#0072B2", "#D55E00", "#595959", "#B5CFE0"
 
 
 def reliability_plot(bins: "Sequence[ReliabilityBin]") -> bytes:
     """What was promised against what happened, with 95 % intervals; PNG."""
     if not bins:
         raise PermanentError("there are no bins to plot: give at least one")
-    figure = _figure(4.4)
+    figure = figure_of(4.4)
     axes = figure.subplots()
     rows = sum(part.rows for part in bins)
-    _label(
+    label_axes(
         axes,
         f"Reliability: {rows:,} rows in {len(bins)} bins",
         "predicted probability (mean of the bin)",
         "share of positives (bars: 95 % interval)",
     )
     most = min(1.0, 1.08 * max(max(part.high, part.mean_score) for part in bins))
-    axes.plot([0, most], [0, most], color=_GREY, linestyle="--", label="perfectly calibrated")
+    axes.plot([0, most], [0, most], color=GREY, linestyle="--", label="perfectly calibrated")
     mean_scores = [part.mean_score for part in bins]
     observed = [part.observed for part in bins]
     axes.errorbar(
@@ -46,7 +36,7 @@ def reliability_plot(bins: "Sequence[ReliabilityBin]") -> bytes:
             [part.observed - part.low for part in bins],
             [part.high - part.observed for part in bins],
         ],
-        color=_BLUE,
+        color=BLUE,
         marker="o",
         capsize=3,
         label="model",
@@ -54,7 +44,7 @@ def reliability_plot(bins: "Sequence[ReliabilityBin]") -> bytes:
     axes.set_xlim(0, most)
     axes.set_ylim(0, most)
     axes.legend(loc="upper left", frameon=False)
-    return _png(figure)
+    return png_of(figure)
 
 
 def training_curve(history: Mapping[str, Sequence[float]], rounds: int) -> bytes:
@@ -62,17 +52,17 @@ def training_curve(history: Mapping[str, Sequence[float]], rounds: int) -> bytes
 
     ``history`` has one list per part of the data, e.g. ``validation_log_loss``, in nats.
     """
-    figure = _figure(4.0)
+    figure = figure_of(4.0)
     axes = figure.subplots()
-    _label(axes, f"Training: {rounds:,} rounds kept", "boosting round", "log-loss (nats)")
-    styles = ((_BLUE, "-"), (_ORANGE, "--"), (_GREY, "-."))
+    label_axes(axes, f"Training: {rounds:,} rounds kept", "boosting round", "log-loss (nats)")
+    styles = ((BLUE, "-"), (ORANGE, "--"), (GREY, "-."))
     for n, (name, values) in enumerate(history.items()):
         colour, line = styles[n % len(styles)]
         label = name.removesuffix("_log_loss")
         axes.plot(range(1, len(values) + 1), values, color=colour, linestyle=line, label=label)
-    axes.axvline(rounds, color=_GREY, linestyle=":", label="last round kept")
+    axes.axvline(rounds, color=GREY, linestyle=":", label="last round kept")
     axes.legend(frameon=False)
-    return _png(figure)
+    return png_of(figure)
 
 
 def slices_plot(name: str, values: "Sequence[Slice]") -> bytes:
@@ -84,29 +74,29 @@ def slices_plot(name: str, values: "Sequence[Slice]") -> bytes:
     if not values:
         raise PermanentError(f"there are no slices of {name} to plot: give at least one")
     shown = _ordered(list(values)[:MOST_BARS])
-    figure = _figure(1.6 + 0.24 * len(shown))
+    figure = figure_of(1.6 + 0.24 * len(shown))
     left, right = figure.subplots(1, 2, sharey=True)
     title = f"{name}: {len(shown)} slices"
     if len(values) > len(shown):
         title = f"{name}: the {len(shown)} largest of {len(values):,} slices"
     figure.suptitle(_short(title, 70), fontsize=11)
-    _label(left, "", "share of positives", "")
-    _label(right, "", "gain in log-loss over the slice's\nown base rate (nats)", "")
+    label_axes(left, "", "share of positives", "")
+    label_axes(right, "", "gain in log-loss over the slice's\nown base rate (nats)", "")
     at = range(len(shown))
-    left.scatter([part.base_rate for part in shown], list(at), color=_ORANGE, marker="D", s=18)
+    left.scatter([part.base_rate for part in shown], list(at), color=ORANGE, marker="D", s=18)
     left.set_xlim(0, max(0.01, min(1.0, 1.1 * max(part.base_rate for part in shown))))
     left.set_ylim(len(shown) - 0.4, -0.6)
     bars = right.barh(
-        list(at), [part.gain for part in shown], color=[_PALE if p.small else _BLUE for p in shown]
+        list(at), [part.gain for part in shown], color=[PALE if p.small else BLUE for p in shown]
     )
     for bar, part in zip(bars, shown, strict=True):
         if part.small:
             bar.set_hatch("///")
-    right.axvline(0, color=_GREY, linewidth=0.8)
+    right.axvline(0, color=GREY, linewidth=0.8)
     left.set_yticks(list(at), [_slice_label(part) for part in shown], fontsize=8)
     if any(part.small for part in shown):
-        right.set_title("hatched: few rows", fontsize=8, color=_GREY)
-    return _png(figure)
+        right.set_title("hatched: few rows", fontsize=8, color=GREY)
+    return png_of(figure)
 
 
 def importance_plot(importances: Mapping[str, float]) -> bytes:
@@ -115,23 +105,17 @@ def importance_plot(importances: Mapping[str, float]) -> bytes:
         raise PermanentError("there are no importances to plot: give at least one")
     total = sum(importances.values()) or 1.0
     ranked = sorted(importances.items(), key=lambda item: (-item[1], item[0]))[:MOST_BARS]
-    figure = _figure(1.3 + 0.24 * len(ranked))
+    figure = figure_of(1.3 + 0.24 * len(ranked))
     axes = figure.subplots()
     title = "Importance of features"
     if len(importances) > len(ranked):
         title = f"Importance of the first {len(ranked)} of {len(importances):,} features"
-    _label(axes, title, "share of all importance (%)", "")
+    label_axes(axes, title, "share of all importance (%)", "")
     at = list(range(len(ranked)))
-    axes.barh(at, [100 * value / total for _, value in ranked], color=_BLUE)
+    axes.barh(at, [100 * value / total for _, value in ranked], color=BLUE)
     axes.set_yticks(at, [_short(feature, 32) for feature, _ in ranked], fontsize=8)
     axes.set_ylim(len(ranked) - 0.4, -0.6)
-    return _png(figure)
-
-
-def markdown_image(png: bytes, alt: str) -> str:
-    """Markdown that shows ``png`` by itself, without a file or server beside it."""
-    text = "".join(" " if character in "[]\\\r\n" else character for character in alt)
-    return f"![{text}](data:image/png;base64,{base64.b64encode(png).decode()})"
+    return png_of(figure)
 
 
 def _ordered(values: "list[Slice]") -> "list[Slice]":
@@ -150,35 +134,3 @@ def _short(text: str, most: int) -> str:
     # A dollar sign would begin a formula.
     text = text.replace("$", r"\$")
     return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _figure(height: float) -> "Figure":
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(6.4, height), dpi=100, facecolor="white", layout="constrained")
-
-
-def _label(axes: "Axes", title: str, x: str, y: str) -> None:
-    axes.set_title(title, fontsize=11)
-    axes.set_xlabel(x, fontsize=9)
-    axes.set_ylabel(y, fontsize=9)
-    axes.tick_params(labelsize=8)
-    axes.grid(color="#E5E5E5", linewidth=0.6)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-
-
-def _png(figure: "Figure") -> bytes:
-    """The figure in 64 colours, a quarter of the bytes of full colour. The octree keeps a colour
-    that few pixels have, as median cut does not."""
-    import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    buffer = io.BytesIO()
-    image.quantize(64, method=Image.Quantize.FASTOCTREE).save(buffer, format="png", optimize=True)
-    return buffer.getvalue()

@@ -1,17 +1,26 @@
-"""Reads the prediction log that model servers write."""
+"""Reads the prediction log that model servers write.
 
-from collections.abc import Iterator
+Which hours a segment holds stands in its name, so that a reader of some hours opens no other file.
+The files' own times say nothing: a replay's clock is not the machine's.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.core.errors import PermanentError, TransientError
+from mlops_assets.core.windows import Window
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from mlops_assets.core.prediction_log import PredictionRecord
+    from mlops_assets.core.spec import FeatureType
+
+_HOUR = timedelta(hours=1)
 
 FEATURE_PREFIX = "features."
 """Begins the name of each feature's column, so that no feature hides another column."""
@@ -24,45 +33,109 @@ class Predictions:
     table: "pa.Table"
     """One row per prediction: ``time`` (UTC, microseconds), ``request_id``, ``row`` (place in its
     request), ``event_id`` (null where none was sent), ``use_case``, ``model_version``, ``sha256``,
-    ``score`` (float32), and ``features.<name>`` for each feature as it was sent (string, or
-    float64; null where missing or where that model had no such feature)."""
+    ``role``, ``score`` (float32), and ``features.<name>`` for each feature as it was sent (string,
+    or float64; null where missing or where that model had no such feature)."""
     torn_lines: int
     """Lines that a kill or a full disk cut: they were skipped."""
+    inputs: "Mapping[str, Mapping[str, FeatureType]]"
+    """The features that each model was asked with and their types, by the model's sha256."""
 
 
-def read_predictions(log_dir: str | Path, since: datetime | None = None) -> Predictions:
-    """Every prediction in ``log_dir``, or those at or after ``since`` (an instant with a zone).
+def read_predictions(
+    log_dir: str | Path, since: datetime | None = None, until: datetime | None = None
+) -> Predictions:
+    """The predictions in ``log_dir`` from ``since`` to before ``until`` (instants with a zone).
 
     A directory that does not exist has no predictions: its server has not started yet. A server
-    may be writing meanwhile. Raises TransientError for a file that cannot be read.
+    may be writing meanwhile. A request that a client sent twice stands there twice.
+
+    Raises TransientError for a file that cannot be read, PermanentError for one that is no segment.
     """
-    if since is not None and since.tzinfo is None:
-        raise PermanentError(f"since={since} has no time zone: give an instant, e.g. in UTC")
+    for name, instant in (("since", since), ("until", until)):
+        if instant is not None and instant.tzinfo is None:
+            raise PermanentError(f"{name}={instant} has no time zone: give an instant, e.g. in UTC")
     records: list[PredictionRecord] = []
     torn = 0
-    for line in _lines(Path(log_dir), since):
+    for line in _lines(Path(log_dir), since, until):
         record = _decode(line)
         if record is None:
             torn += 1
-        elif since is None or record.time >= since:
+        elif (since is None or record.time >= since) and (until is None or record.time < until):
             records.append(record)
     records.sort(key=lambda record: record.time)
-    return Predictions(_table(records), torn)
+    inputs = {record.sha256: _inputs(record) for record in records}
+    return Predictions(_table(records), torn, inputs)
 
 
-def _lines(directory: Path, since: datetime | None) -> Iterator[bytes]:
+def _inputs(record: "PredictionRecord") -> "dict[str, FeatureType]":
+    categories: dict[str, FeatureType] = dict.fromkeys(record.categories, "category")
+    return {**categories, **dict.fromkeys(record.floats, "float")}
+
+
+def log_versions(log_dir: str | Path, window: Window) -> dict[str, str]:
+    """For each day of ``window`` that has answers, a text that changes when more are added.
+
+    Keys are the days' partition keys in the window's time zone, in order. Only names and sizes of
+    files are read. Where the zone is not whole hours from UTC, an hour counts for both days that it
+    touches. Raises as :func:`read_predictions` does.
+    """
+    import hashlib
+    from zoneinfo import ZoneInfo
+
+    zone = ZoneInfo(window.timezone)
+    found: dict[date, list[str]] = {}
+    for hour, path, size in _segments(Path(log_dir), window.start_time, window.end_time):
+        last = hour + _HOUR - timedelta(microseconds=1)
+        for day in {hour.astimezone(zone).date(), last.astimezone(zone).date()}:
+            if window.first <= day < window.end:
+                found.setdefault(day, []).append(f"{path.name} {size}")
+    return {
+        day.isoformat(): hashlib.sha256("\n".join(found[day]).encode()).hexdigest()
+        for day in sorted(found)
+    }
+
+
+def _segments(
+    directory: Path, since: datetime | None, until: datetime | None
+) -> list[tuple[datetime, Path, int]]:
+    """Hour, file and bytes of each segment that holds records between the two, by name."""
+    from mlops_assets.core.prediction_log import segment_hour
+
+    found: list[tuple[datetime, Path, int]] = []
     try:
-        for path in sorted(directory.glob("*.jsonl")):
-            # A segment was last written when its last record was: older ones need no parsing. File
-            # times come from a coarser clock than records', hence the second.
-            written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            if since is None or written >= since - timedelta(seconds=1):
-                with path.open("rb") as file:
-                    yield from (line for line in file if line.strip())
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if not entry.name.endswith(".jsonl"):
+                    continue
+                try:
+                    hour = segment_hour(entry.name)
+                except PermanentError as error:
+                    raise PermanentError(f"{directory}: {error}") from error
+                if (since is None or hour + _HOUR > since) and (until is None or hour < until):
+                    try:
+                        size = entry.stat().st_size
+                    except FileNotFoundError:  # an empty one that its server just removed
+                        continue
+                    if size:
+                        found.append((hour, Path(entry.path), size))
+    except FileNotFoundError:
+        return []
     except OSError as error:
-        raise TransientError(
-            f"the prediction log {directory} cannot be read: {error.strerror}"
-        ) from error
+        raise _unreadable(directory, error) from error
+    return sorted(found)
+
+
+def _lines(directory: Path, since: datetime | None, until: datetime | None) -> Iterator[bytes]:
+    for _, path, _ in _segments(directory, since, until):
+        try:
+            with path.open("rb") as file:
+                yield from (line for line in file if line.strip())
+        except OSError as error:
+            raise _unreadable(directory, error) from error
+
+
+def _unreadable(directory: Path, error: OSError) -> TransientError:
+    return TransientError(f"the prediction log {directory} cannot be read: {error.strerror}")
 
 
 def _decode(line: bytes) -> "PredictionRecord | None":
@@ -92,6 +165,7 @@ def _table(records: "list[PredictionRecord]") -> "pa.Table":
         "use_case": each([record.use_case for record in records], pa.string()),
         "model_version": each([record.version for record in records], pa.int64()),
         "sha256": each([record.sha256 for record in records], pa.string()),
+        "role": each([record.role for record in records], pa.string()),
         "score": _column([record.scores for record in records], sizes, pa.float32()),
     }
     texts = {name: None for record in records for name in record.categories}

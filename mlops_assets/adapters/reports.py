@@ -1,12 +1,12 @@
-"""The HTML report that people read about an evaluation, rendered by Evidently.
+"""The HTML reports that people read about an evaluation and about drift, rendered by Evidently.
 
-It decides nothing. Evidently's time and memory grow with rows and its files with features, so
+They decide nothing. Evidently's time and memory grow with rows and its files with features, so
 that it sees a bounded sample; what it leaves out is said at its top.
 """
 
 import html
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from mlops_assets.core.errors import PermanentError
@@ -72,16 +72,65 @@ def evaluation_report(
     return path
 
 
+def drift_report(
+    reference: "pl.DataFrame",
+    current: "pl.DataFrame",
+    columns: Mapping[str, FeatureType],
+    *,
+    title: str,
+    about: str,
+    max_rows: int,
+    path: str,
+) -> str:
+    """Write the report on the drift (PSI) of ``current`` against ``reference`` to ``path``.
+
+    Both frames have ``columns``, shown in this order. ``about`` says what was decided, and stands
+    at the top. As for :func:`evaluation_report`, a bounded sample is used, no network is needed,
+    and ``path`` has the whole report or is not touched; it is returned.
+    Raises PermanentError for a missing column, and where no column has values on both sides.
+    """
+    from mlops_assets.adapters.storage import write_bytes
+
+    frames = {"reference": reference, "current": current}
+    for name, frame in frames.items():
+        _check_columns(frame, name, columns)
+    samples = {
+        name: _sample(frame.select(list(columns)), max_rows) for name, frame in frames.items()
+    }
+    notes = [about] + [
+        f"{name}: {len(samples[name]):,} of {len(frame):,} rows" for name, frame in frames.items()
+    ]
+    before, now = (_cleaned(samples[name], columns) for name in frames)
+    drift = _with_values(before, now, columns, notes)
+    if not drift:
+        raise PermanentError(
+            f"there is no report {path}: no column has values on both sides; choose other days"
+        )
+    before, now = _fewer_categories(before, now, columns)
+    page = _render(
+        before.select(drift).to_pandas(),
+        now.select(drift).to_pandas(),
+        {name: columns[name] for name in drift},
+        None,
+    )
+    write_bytes(path, _titled(page, title, notes).encode())
+    return path
+
+
+def _check_columns(frame: "pl.DataFrame", name: str, columns: Iterable[str]) -> None:
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise PermanentError(
+            f"the report's {name} rows have no column {', '.join(missing)}: give each column that "
+            "the report is about"
+        )
+
+
 def _labelled(frame: "pl.DataFrame", name: str, columns: list[str], label: str) -> "pl.DataFrame":
     """The rows with a label, and the columns that the report uses."""
     import polars as pl
 
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise PermanentError(
-            f"the report's {name} rows have no column {', '.join(missing)}: give each feature, "
-            "the label and the score"
-        )
+    _check_columns(frame, name, columns)
     frame = frame.select(columns).filter(pl.col(label).is_not_null())
     if not frame.height:
         raise PermanentError(

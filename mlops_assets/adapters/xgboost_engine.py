@@ -150,7 +150,7 @@ def train(
         signature=signature,
         rounds=rounds,
         history={f"{name}_log_loss": losses[name]["logloss"] for name in rows},
-        importances=_gain_shares(kept, signature),
+        importances=gain_shares(kept, signature),
     )
 
 
@@ -285,7 +285,7 @@ def _last(losses: Sequence[float] | Sequence[tuple[float, float]]) -> float:
     return last[0] if isinstance(last, tuple) else last
 
 
-def _gain_shares(booster: "xgboost.Booster", signature: Signature) -> dict[str, float]:
+def gain_shares(booster: "xgboost.Booster", signature: Signature) -> dict[str, float]:
     """Each feature's share of the gain that all splits had together, in the inputs' order."""
     gains = booster.get_score(importance_type="total_gain")
     shares = {field.name: float(gains.get(field.name, 0.0)) for field in signature.inputs}  # pyright: ignore[reportArgumentType] - a list only for linear boosters

@@ -52,6 +52,7 @@ def function_problems(spec: UseCaseSpec, functions: Functions) -> Iterator[SpecE
     for name, dataset in spec.datasets.items():
         source = dataset.source if isinstance(dataset.source, str) else None
         named.append((("datasets", name, "source"), source))
+        named.append((("datasets", name, "inventory"), dataset.inventory))
         named.append((("datasets", name, "suite"), dataset.suite))
     for name, view in spec.feature_views.items():
         named.append((("feature_views", name, "function"), view.function))

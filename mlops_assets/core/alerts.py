@@ -24,6 +24,7 @@ Kind = Literal[
     "volume",
     "skew",
     "retraining_started",
+    "retraining_put_off",
     "promoted",
     "refused",
     "endpoint_down",

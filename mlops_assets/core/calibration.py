@@ -66,11 +66,20 @@ def pool_adjacent_violators(values: Numbers, weights: Numbers | None = None) -> 
         raise PermanentError(
             f"row {row} has value {v[row]} and weight {w[row]}: values are finite, weights positive"
         )
+    if not len(v):
+        return v
+    # A run that does not rise is pooled whole, whatever is around it: of 0 and 1 by rising score
+    # that leaves a fraction for the loop.
+    starts = np.flatnonzero(np.append(True, v[1:] > v[:-1]))
+    sizes = np.diff(np.append(starts, len(v)))
+    weight_of = np.add.reduceat(w, starts)
+    mean_of = np.clip(np.add.reduceat(v * w, starts) / weight_of, v[starts + sizes - 1], v[starts])
     means: list[float] = []
     masses: list[float] = []
     lengths: list[int] = []
-    for value, weight in zip(v.tolist(), w.tolist(), strict=True):
-        mean, mass, length = value, weight, 1
+    runs = zip(mean_of.tolist(), weight_of.tolist(), sizes.tolist(), strict=True)
+    for run_mean, run_mass, run_length in runs:
+        mean, mass, length = run_mean, run_mass, run_length
         while means and means[-1] > mean:
             before, before_mass = means.pop(), masses.pop()
             total = before_mass + mass

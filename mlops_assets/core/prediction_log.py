@@ -1,10 +1,11 @@
-"""The prediction log's lines: one JSON object per request, with its rows as columns.
+"""The prediction log's format: segments of an hour, with one JSON object per request and line.
 
 The model server writes them, the reader of the log reads them back; both use this module, so that
 the format has one definition.
 """
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -31,6 +32,37 @@ class PredictionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Probability of a positive label; a 32-bit float, written exactly."""
     events: list[str | None] | None = None
     """Event ids, where the client sent them."""
+    role: str = "champion"
+    """What the model was to the endpoint when it answered."""
+
+
+_SEGMENT = re.compile(r"(\d{8}T\d{2})-.+\.jsonl")
+
+
+def segment_name(hour: datetime, instance: str, number: int = 0) -> str:
+    """The file in which ``instance`` keeps the records of the UTC hour that ``hour`` lies in.
+
+    ``number`` counts the files of one hour: a full one is followed by the next.
+    """
+    suffix = f".{number}" if number else ""
+    return f"{hour.astimezone(UTC):%Y%m%dT%H}-{instance}{suffix}.jsonl"
+
+
+def segment_hour(name: str) -> datetime:
+    """The start of the hour whose records the file ``name`` holds, and no others.
+
+    Raises PermanentError for a name that is none of :func:`segment_name`.
+    """
+    found = _SEGMENT.fullmatch(name)
+    try:
+        if found is not None:
+            return datetime.strptime(f"{found[1]}+0000", "%Y%m%dT%H%z")
+    except ValueError:
+        pass
+    raise PermanentError(
+        f"{name} is no segment of a prediction log: its name does not begin with an hour like "
+        "20130301T05-; move it out of the folder"
+    )
 
 
 _encoder = msgspec.json.Encoder()

@@ -29,8 +29,13 @@ from mlops_assets.core.windows import day_start
 
 Vector = npt.NDArray[np.float64]
 
-SignalsOf = Callable[[date, date], Signals]
-"""From a day and the end of the champion's training window to the signals after that day."""
+SignalsOf = Callable[[date, date, date], Signals]
+"""From a day, the end of the champion's training window, and the first day on which it served, to
+the signals after that day: a champion is judged by the days that it answered itself."""
+
+Promotes = Callable[[date, date], bool]
+"""From the ends of the champion's and the challenger's training windows to whether the gate lets
+the challenger take over."""
 
 LossOf = Callable[[date, date], float]
 """From the end of a training window and a scoring day to the log-loss; NaN where no row has one."""
@@ -85,7 +90,8 @@ class Replay:
     """A policy's walk over ``days``, one entry a day in each of the daily fields.
 
     ``loss`` is the log-loss (nats) of the model that served on the day, of shape (days,), ``rows``
-    how many rows it is a mean of; ``decisions`` are taken after the day.
+    how many rows it is a mean of; ``decisions`` are taken after the day. ``promoted`` are the
+    windows' ends of the models that took over, in order.
     """
 
     days: tuple[date, ...]
@@ -94,6 +100,7 @@ class Replay:
     trained_until: tuple[date, ...]
     decisions: tuple[Decision, ...]
     trainings: tuple[Training, ...]
+    promoted: tuple[date, ...]
     cost: float
     """In the costs' currency."""
 
@@ -101,6 +108,12 @@ class Replay:
     def log_loss(self) -> float:
         """The mean over all rows; NaN without any."""
         return mean_loss(self.loss, self.rows)
+
+
+def always(champion: date, challenger: date) -> bool:
+    """A gate that every challenger passes."""
+    del champion, challenger
+    return True
 
 
 def mean_loss(loss: Vector, rows: Vector) -> float:
@@ -126,15 +139,16 @@ def replay(
     rows: Vector | None = None,
     timezone: str = "UTC",
     window_end: Callable[[date], date] = next_day,
+    promotes: Promotes = always,
 ) -> Replay:
     """What ``policy`` would have done over ``days`` (ascending), and how its models scored.
 
-    ``first`` is the end of the first champion's training window. On each day the champion is
-    scored, then the policy decides, at the midnight that ends the day in ``timezone``. A training
-    started there ends there, at the price of ``costs``; its model, trained until
-    ``window_end(day)``, is promoted and serves from the next day on. Champions are version 1, 2, …;
-    the version in the signals is replaced by that. ``rows`` (shape (days,)) weighs the days;
-    default: all the same.
+    ``first`` is the end of the first champion's training window; it serves from the first of the
+    days. On each day the champion is scored, then the policy decides, at the midnight that ends the
+    day in ``timezone``. A training started there ends there, at the price of ``costs``; its model,
+    trained until ``window_end(day)``, serves from the next day on if it ``promotes``. Champions are
+    version 1, 2, …; the version in the signals is replaced by that. ``rows`` (shape (days,)) weighs
+    the days; default: all the same.
 
     Raises PermanentError when the days do not ascend.
     """
@@ -142,13 +156,15 @@ def replay(
         raise PermanentError("the days of a replay have to ascend, each once: sort them")
     zone = ZoneInfo(timezone)
     history, trained_until, version = History(), first, 1
+    served_from = days[0] if days else first
     loss: list[float] = []
     served: list[date] = []
+    promoted: list[date] = []
     decisions: list[Decision] = []
     for day in days:
         loss.append(loss_of(trained_until, day))
         served.append(trained_until)
-        signals = signals_of(day, trained_until)
+        signals = signals_of(day, trained_until, served_from)
         if signals.champion_version != version:
             signals = signals.model_copy(update={"champion_version": version})
         now = day_start(next_day(day), timezone).astimezone(zone)
@@ -157,7 +173,11 @@ def replay(
         history = after(history, decision)
         if decision.retrain:
             history = with_training(history, succeeded(history.trainings[-1], costs))
-            trained_until, version = window_end(day), version + 1
+            challenger = window_end(day)
+            if promotes(trained_until, challenger):
+                trained_until, version = challenger, version + 1
+                served_from = next_day(day)
+                promoted.append(challenger)
     return Replay(
         days=tuple(days),
         loss=np.array(loss, np.float64),
@@ -165,6 +185,7 @@ def replay(
         trained_until=tuple(served),
         decisions=tuple(decisions),
         trainings=history.trainings,
+        promoted=tuple(promoted),
         cost=sum(training.cost or 0.0 for training in history.trainings),
     )
 

@@ -3,8 +3,8 @@
 The triggers (:mod:`~mlops_assets.core.retraining_triggers`) raise a signal; guards hold it back.
 A signal that is held back is pending: it is part of the decision's state and is looked at again
 each time, until it starts a training, is answered by a champion that was trained on its day, or is
-given up after its last attempt. Each of these ends is a reason in a decision. Between a signal and
-its end no other one is raised.
+given up: after its last attempt, or when somebody cancels its training. Each of these ends is a
+reason in a decision. Between a signal and its end no other one is raised.
 
 Days are calendar days in the time zone of ``now``: triggers count the days of the signals, guards
 those of the clock.
@@ -12,7 +12,7 @@ those of the clock.
 
 import hashlib
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.retraining_guards import day, failed, guards, runs, spent
@@ -47,6 +47,22 @@ def policy(spec: RetrainingSpec) -> Policy:
     return decide
 
 
+def is_news(last: Decision | None, decision: Decision, now: datetime) -> bool:
+    """Whether ``decision`` belongs into the ledger after ``last``; ``now`` is when it was taken.
+
+    The same answer to the same question is recorded once on a day, and once an hour while a signal
+    is put off.
+    """
+    if last is None or decision.retrain or decision.inputs != last.inputs:
+        return True
+    before = last.decided_at.astimezone(now.tzinfo)
+    if before.date() != now.date():
+        return True
+    # In UTC: in one zone, the hour that clocks repeat is not counted.
+    passed = abs(decision.decided_at - last.decided_at)
+    return decision.state.pending is not None and passed >= timedelta(hours=1)
+
+
 def _decide(
     spec: RetrainingSpec,
     described: str,
@@ -72,11 +88,16 @@ def _decide(
     if pending is not None and (end := _end(spec, pending, signals, history, found)):
         reasons.append(f"signal {pending.signal_id} {end}")
         pending, closed = None, pending.signal_id
+    elif pending is None and (cancelled := _cancelled(history)):
+        reasons.append(f"signal {cancelled} is given up: its training was cancelled")
+        closed = cancelled
     current = found.counters
     if before is None and last is not None:
         current = last.current
         if signals.day < last.day:
             reasons.append(f"day {signals.day} comes after day {last.day} was decided on: no count")
+        elif pending is None:
+            reasons.append(f"day {signals.day} has raised its signal")
     elif found.asks and pending is None:
         answering = _answering(spec, signals, history, at)
         if signals.trained_until > signals.day:
@@ -169,8 +190,23 @@ def _previous(last: State | None, signals: Signals) -> Counters:
 
 def _last_training(spec: RetrainingSpec, history: History, at: datetime) -> date | None:
     return max(
-        (day(t.started, at) for t in history.trainings if not failed(spec, t, at)), default=None
+        (
+            day(t.started, at)
+            for t in history.trainings
+            if not failed(spec, t, at) and t.outcome != "cancelled"
+        ),
+        default=None,
     )
+
+
+def _cancelled(history: History) -> str | None:
+    """The last signal, when its training was cancelled and no decision has said so yet."""
+    own = [training for training in history.trainings if not training.manual]
+    if history.last is None or not own or own[-1].outcome != "cancelled":
+        return None
+    state, signal = history.last.state, own[-1]
+    new = state.raised == signal.signal_day and state.closed != signal.signal_id
+    return signal.signal_id if new else None
 
 
 def _answering(

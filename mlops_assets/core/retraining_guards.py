@@ -42,15 +42,13 @@ def guards(
     started = sum(day(t.started, at) == at.date() for t in trainings)
     if started >= spec.attempts_per_day:
         held.append(("attempts", f"{started} trainings have started today, which is the cap"))
-    budget, price = costs.budget_per_month, costs.price_per_training
-    so_far = spent(history, costs, at)
-    # A sum of prices may miss a budget that it meets by the last bit.
-    if budget is not None and so_far + price > budget * (1 + 1e-9):
+    if _over_budget(history, costs, at):
         held.append(
             (
                 "budget",
-                f"{so_far:g} {costs.currency} are spent in {at:%Y-%m} and a training costs "
-                f"{price:g}: more than the month's {budget:g}",
+                f"{spent(history, costs, at):g} {costs.currency} are spent in {at:%Y-%m} and a "
+                f"training costs {costs.price_per_training:g}: more than the month's "
+                f"{costs.budget_per_month:g}",
             )
         )
     labelled = signals.labelled_until
@@ -60,6 +58,32 @@ def guards(
     if spec.wait_for_inputs and signals.stale_inputs:
         held.append(("stale_inputs", f"inputs are late: {', '.join(signals.stale_inputs)}"))
     return held
+
+
+def free_from(spec: RetrainingSpec, history: History, costs: Costs, at: datetime) -> date | None:
+    """The first day on which no cooldown, cap or budget holds a new signal back.
+
+    None where one training alone costs more than a month's budget.
+    """
+    today, budget = at.date(), costs.budget_per_month
+    if budget is not None and costs.price_per_training > budget * (1 + 1e-9):
+        return None
+    started = [day(training.started, at) for training in history.trainings]
+    free = max([today, *(past + timedelta(days=spec.cooldown_days) for past in started)])
+    if free == today and started.count(today) >= spec.attempts_per_day:
+        free += timedelta(days=1)
+    if _over_budget(history, costs, at) and (free.year, free.month) == (today.year, today.month):
+        return (today.replace(day=1) + timedelta(days=32)).replace(day=1)
+    return free
+
+
+def _over_budget(history: History, costs: Costs, at: datetime) -> bool:
+    """Whether another training costs more than the month of ``at`` has left."""
+    if costs.budget_per_month is None:
+        return False
+    # A sum of prices may miss a budget that it meets by the last bit.
+    most = costs.budget_per_month * (1 + 1e-9)
+    return spent(history, costs, at) + costs.price_per_training > most
 
 
 def spent(history: History, costs: Costs, at: datetime) -> float:

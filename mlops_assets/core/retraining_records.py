@@ -75,7 +75,10 @@ class Training(Record):
     """The champion when it started."""
     started: AwareDatetime
     ended: AwareDatetime | None = None
-    outcome: Literal["running", "succeeded", "failed"] = "running"
+    outcome: Literal["running", "succeeded", "failed", "cancelled"] = "running"
+    """``cancelled``: somebody stopped it on purpose, so that nobody starts it again."""
+    seconds: float | None = None
+    """How long its runs took, known when it ended."""
     cost: float | None = None
     """Known when it ended, in the price table's currency."""
     dagster_run_id: str = ""

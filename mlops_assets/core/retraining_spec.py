@@ -3,24 +3,19 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mlops_assets.core.errors import SpecError
+from mlops_assets.core.spec_part import Spec
 
 
-class _Part(BaseModel):
-    """Unknown fields and numbers that are none are refused, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class NeverSpec(_Part):
+class NeverSpec(Spec):
     """Keep the model for ever."""
 
     kind: Literal["never"] = Field(default="never", description="Default: never.")
 
 
-class EverySpec(_Part):
+class EverySpec(Spec):
     """Retrain by the calendar."""
 
     kind: Literal["every"] = Field(description="`every`.")
@@ -29,7 +24,7 @@ class EverySpec(_Part):
     )
 
 
-class DriftSpec(_Part):
+class DriftSpec(Spec):
     """Retrain when the features' distribution has moved away from the champion's training data."""
 
     kind: Literal["drift"] = Field(description="`drift`.")
@@ -53,7 +48,7 @@ class DriftSpec(_Part):
     )
 
 
-class PerformanceSpec(_Part):
+class PerformanceSpec(Spec):
     """Retrain when the champion's log-loss is worse than it was on its holdout."""
 
     kind: Literal["performance"] = Field(description="`performance`.")
@@ -84,7 +79,7 @@ class PerformanceSpec(_Part):
     )
 
 
-class FreshnessSpec(_Part):
+class FreshnessSpec(Spec):
     """Retrain when the champion has not seen the last days."""
 
     kind: Literal["freshness"] = Field(description="`freshness`.")
@@ -96,14 +91,14 @@ class FreshnessSpec(_Part):
     )
 
 
-class AnyOfSpec(_Part):
+class AnyOfSpec(Spec):
     """Retrain when one of several policies asks for it."""
 
     kind: Literal["any_of"] = Field(description="`any_of`.")
     policies: "list[PolicySpec]" = Field(min_length=2, description="Of which one is enough.")
 
 
-class AllOfSpec(_Part):
+class AllOfSpec(Spec):
     """Retrain when several policies ask for it on the same day."""
 
     kind: Literal["all_of"] = Field(description="`all_of`.")
@@ -115,7 +110,7 @@ LeafSpec = NeverSpec | EverySpec | DriftSpec | PerformanceSpec | FreshnessSpec
 PolicySpec = Annotated[LeafSpec | AnyOfSpec | AllOfSpec, Field(discriminator="kind")]
 
 
-class RetrainingSpec(_Part):
+class RetrainingSpec(Spec):
     """When the champion is trained again, and what holds that back.
 
     What asks while something holds it back is put off: it is kept, and starts a training when
@@ -125,6 +120,17 @@ class RetrainingSpec(_Part):
 
     policy: PolicySpec = Field(
         default=NeverSpec(), description="What asks for a retraining. Default: never."
+    )
+    window_days: int | None = Field(
+        default=None,
+        ge=3,
+        le=36_600,
+        description="Length of the window that a retraining trains on, in days, up to the newest "
+        "labelled day. Default: everything since `start`.",
+    )
+    compute: str = Field(
+        default="cpu",
+        description="Compute profile that a training is priced at. Default: cpu.",
     )
     cooldown_days: int = Field(
         default=7,

@@ -9,22 +9,29 @@ from datetime import date, timedelta
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator
 
 from mlops_assets.core.errors import SpecError
+from mlops_assets.core.monitoring_spec import MonitoringSpec
+from mlops_assets.core.retraining_spec import RetrainingSpec
+from mlops_assets.core.retraining_spec import problems as retraining_problems
+from mlops_assets.core.spec_part import Spec
 
 EVENT_ID = "event_id"
 EVENT_TIME = "event_time"
 KNOWN_AT = "known_at"
 LABEL = "label"
 
-STAGES = ("training_set", "model", "evaluation", "promotion", "endpoint", "predictions")
+STAGES = (
+    *("training_set", "model", "evaluation", "promotion", "endpoint", "predictions"),
+    *("prediction_log", "outcomes", "drift", "performance", "retraining", "backtest"),
+)
 """The assets that every use case has, beside its datasets and feature views."""
 
-_RESERVED_TABLES = (*STAGES, "training_sets")
+_RESERVED_TABLES = (*STAGES, "training_sets", "profiles", "references")
 _RESERVED_COLUMNS = (
     *(EVENT_ID, EVENT_TIME, KNOWN_AT, LABEL),
-    # Columns that the training set and the evaluation put beside the features.
+    # Columns that the stages put beside the features.
     *("asked_at", "day", "part", "score"),
 )
 
@@ -43,14 +50,6 @@ Owner = Annotated[
     StringConstraints(pattern=r"^(team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$"),
 ]
 Kind = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,63}$")]
-
-
-class Spec(BaseModel):
-    """A part of defs.yaml: unknown fields and numbers that are none are refused, values do not
-    change.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FileSource(Spec):
@@ -91,6 +90,41 @@ class DatasetSpec(Spec):
         default=None,
         description="The timestamp column (UTC) that places a row in its day's partition. "
         "Needed when partitioned. Default: none.",
+    )
+    known_at: str | None = Field(
+        default=None,
+        description="The timestamp column (UTC) that says since when a row, or its `known_later` "
+        "columns, are known. A replay shows nothing earlier. Default: none, known at once.",
+    )
+    known_later: list[str] = Field(
+        default=[],
+        description="Columns that are null until `known_at`, as the outcome of something that was "
+        "planned. Default: none, the whole row appears at `known_at`.",
+    )
+    known_since: dict[str, str] = Field(
+        default={},
+        description="Columns that are known at another instant than `known_at`, each with the "
+        "timestamp column (UTC) of that instant, as a departure is known before the arrival. "
+        "Default: none.",
+    )
+    inventory: FunctionName | None = Field(
+        default=None,
+        description="`module:function` that says what the source has, from metadata and without "
+        "reading rows: takes a Window and returns a table of `day` (ISO date) and `version` (text "
+        "that changes when the day's rows do). Default: the source is read, see `late_days`.",
+    )
+    late_days: int = Field(
+        default=3,
+        ge=0,
+        le=31,
+        description="Without an inventory: newest days that are read again to find late and "
+        "corrected rows, in days. Default: 3.",
+    )
+    due_hours: float = Field(
+        default=12,
+        gt=0,
+        le=8784,
+        description="Hours after a day's end by which it has to be in the lake. Default: 12.",
     )
     suite: FunctionName | None = Field(
         default=None,
@@ -310,6 +344,14 @@ class UseCaseSpec(Spec):
     endpoint: EndpointSpec = Field(
         default=EndpointSpec(), description="Where it answers. Default: its fields' defaults."
     )
+    monitoring: MonitoringSpec = Field(
+        default=MonitoringSpec(),
+        description="What is watched, and how closely. Default: its fields' defaults.",
+    )
+    retraining: RetrainingSpec = Field(
+        default=RetrainingSpec(),
+        description="When the champion is trained again. Default: never.",
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -363,6 +405,7 @@ def problems(spec: UseCaseSpec) -> Iterator[SpecError]:
                 (part, "dataset"), f"dataset {source!r} has no days; choose one that is partitioned"
             )
     yield from _training_problems(spec)
+    yield from retraining_problems(spec.retraining)
     known = sorted(spec.feature_types)
     for n, name in enumerate(spec.evaluation.slices):
         if name not in known:
@@ -409,12 +452,43 @@ def _dataset_problems(at: tuple[str, ...], dataset: DatasetSpec) -> Iterator[Spe
             yield SpecError(
                 (*at, "event_time"), f"column {dataset.event_time!r} is not of type timestamp"
             )
+    yield from _known_problems(at, dataset)
     if isinstance(dataset.source, FileSource) and (dataset.source.kind == "sql") != (
         dataset.source.query is not None
     ):
         yield SpecError(
             (*at, "source", "query"), "a sql source needs a query, and only a sql source has one"
         )
+
+
+def _known_problems(at: tuple[str, ...], dataset: DatasetSpec) -> Iterator[SpecError]:
+    """What contradicts each other in ``known_at``, ``known_later`` and ``known_since``."""
+    known = ", ".join(dataset.columns)
+    instants = {"known_at": [dataset.known_at] if dataset.known_at is not None else []}
+    instants["known_since"] = list(dataset.known_since.values())
+    later = {"known_later": dataset.known_later, "known_since": list(dataset.known_since)}
+    for part in ("known_at", "known_later", "known_since"):
+        for column in (*instants.get(part, ()), *later.get(part, ())):
+            if column not in dataset.columns:
+                yield SpecError((*at, part), f"there is no column {column!r}; known: {known}")
+        for column in instants.get(part, ()):
+            if dataset.columns.get(column, "timestamp") != "timestamp":
+                yield SpecError((*at, part), f"column {column!r} is not of type timestamp")
+        if set(later.get(part, ())) & {dataset.event_time, *dataset.key}:
+            yield SpecError(
+                (*at, part), "key and event_time are known with the row; leave them out"
+            )
+    if dataset.known_later and dataset.known_at is None:
+        yield SpecError(
+            (*at, "known_at"), "known_later needs the column that says since when they are known"
+        )
+    if dataset.known_since and not dataset.known_later:
+        yield SpecError(
+            (*at, "known_since"), "it needs known_later: without, a row appears whole at known_at"
+        )
+    for column in dataset.known_since:
+        if column in (*dataset.known_later, dataset.known_at):
+            yield SpecError((*at, "known_since"), f"{column!r} is known at known_at; name it once")
 
 
 def _view_problems(spec: UseCaseSpec, name: str, view: FeatureViewSpec) -> Iterator[SpecError]:

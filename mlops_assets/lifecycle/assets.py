@@ -7,6 +7,7 @@ from typing import TypedDict
 import dagster as dg
 
 from mlops_assets.core.spec import FeatureViewSpec, UseCaseSpec
+from mlops_assets.lifecycle.freshness import freshness_policy
 
 
 def asset_key(spec: UseCaseSpec, name: str) -> dg.AssetKey:
@@ -75,16 +76,18 @@ class Common(TypedDict):
     owners: list[str]
     description: str
     kinds: set[str]
+    freshness_policy: dg.FreshnessPolicy
 
 
 def common(spec: UseCaseSpec, name: str, description: str, kinds: Iterable[str]) -> Common:
-    """What every asset shows in the UI: its key, group, owners, description and kinds."""
+    """What every asset shows in the UI: its key, group, owners, description, kinds, freshness."""
     return {
         "key": asset_key(spec, name),
         "group_name": spec.name,
         "owners": list(spec.owners),
         "description": description,
         "kinds": set(kinds),
+        "freshness_policy": freshness_policy(spec, name),
     }
 
 

@@ -9,6 +9,7 @@ from mlops_assets.core.records import EvaluationRecord, Metrics, ModelRecord, Re
 from mlops_assets.core.spec import LABEL, UseCaseSpec
 from mlops_assets.lifecycle.assets import asset_key, common
 from mlops_assets.lifecycle.platform import Platform
+from mlops_assets.lifecycle.references import SCORE, keep_references
 from mlops_assets.lifecycle.training_set import DAY, PART, read_training_set
 
 if TYPE_CHECKING:
@@ -16,9 +17,8 @@ if TYPE_CHECKING:
 
     from mlops_assets.adapters.lake import Lake
     from mlops_assets.adapters.tracking import Tracking
+    from mlops_assets.core.inference import Model
     from mlops_assets.core.metrics import ReliabilityBin, Slice
-
-SCORE = "score"
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,20 @@ def evaluate(
     tracking: "Tracking",
     reports_url: str,
 ) -> Evaluation:
-    """Judge ``model`` on its training set's holdout, write the report and apply the gate."""
+    """Judge ``model`` on its training set's holdout: write the report, keep what monitoring will
+    compare the version with, and apply the gate.
+    """
     import polars as pl
 
     from mlops_assets.adapters.reports import evaluation_report
     from mlops_assets.adapters.storage import join
+    from mlops_assets.adapters.xgboost_engine import gain_shares
     from mlops_assets.core.gate import judge
     from mlops_assets.core.metrics import base_rate_scores, metrics, reliability, slices
 
     frame = read_training_set(spec, lake, model.training_set)
-    frame = frame.with_columns(_scores(spec, model, frame).alias(SCORE))
+    loaded = _load(spec, model)
+    frame = frame.with_columns(_scores(loaded, frame))
     holdout = frame.filter(pl.col(PART) == "holdout")
     seen = frame.filter(pl.col(PART) != "holdout")
     labels = holdout[LABEL].to_numpy()
@@ -55,7 +59,9 @@ def evaluate(
     base_rate = base_rate_scores(seen[LABEL].to_numpy(), holdout.height)
     champion = tracking.champion(spec.name)
     compared = champion if champion and champion.version != model.version else None
-    champion_scores = _scores(spec, compared, holdout).to_numpy() if compared is not None else None
+    champion_scores = (
+        _scores(_load(spec, compared), holdout).to_numpy() if compared is not None else None
+    )
     verdict, rules = judge(
         spec.gate,
         labels,
@@ -77,6 +83,7 @@ def evaluate(
         max_rows=spec.evaluation.report_rows,
         path=join(reports_url, spec.name, f"version-{model.version}", "evaluation.html"),
     )
+    keep_references(spec, lake, model, frame, gain_shares(loaded.booster, loaded.signature))
     record = EvaluationRecord(
         use_case=spec.name,
         model=model,
@@ -98,17 +105,21 @@ def evaluate(
     )
 
 
-def _scores(spec: UseCaseSpec, model: ModelRecord, frame: "pl.DataFrame") -> "pl.Series":
-    import polars as pl
-
+def _load(spec: UseCaseSpec, model: ModelRecord) -> "Model":
     from mlops_assets.adapters.models import read_model
-    from mlops_assets.core.inference import encode_frame, predict
 
     release = Release(
         use_case=spec.name, version=model.version, sha256=model.sha256, artifact=model.artifact
     )
-    loaded = read_model(release)
-    return pl.Series(SCORE, predict(loaded, encode_frame(frame, loaded.signature)))
+    return read_model(release)
+
+
+def _scores(model: "Model", frame: "pl.DataFrame") -> "pl.Series":
+    import polars as pl
+
+    from mlops_assets.core.inference import encode_frame, predict
+
+    return pl.Series(SCORE, predict(model, encode_frame(frame, model.signature)))
 
 
 def metrics_markdown(record: EvaluationRecord) -> str:
@@ -153,7 +164,8 @@ def evaluation_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
     def _evaluation(
         platform: Platform, model: ModelRecord
     ) -> dg.MaterializeResult[EvaluationRecord]:
-        from mlops_assets.adapters.plots import markdown_image, reliability_plot, slices_plot
+        from mlops_assets.adapters.figures import markdown_image
+        from mlops_assets.adapters.plots import reliability_plot, slices_plot
 
         evaluation = evaluate(
             spec, model, platform.lake(), platform.tracking(), platform.reports_url

@@ -1,13 +1,15 @@
 """Feature views: features computed from datasets, one partition per day."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
 import dagster as dg
 
 from mlops_assets.adapters.functions import Functions
 from mlops_assets.core.errors import MissingPartitionsError
+from mlops_assets.core.monitoring_records import PartitionInputs
 from mlops_assets.core.spec import EVENT_TIME, KNOWN_AT, ColumnType, FeatureViewSpec, UseCaseSpec
 from mlops_assets.core.windows import Window, window_of
 from mlops_assets.lifecycle.assets import (
@@ -18,6 +20,15 @@ from mlops_assets.lifecycle.assets import (
     days,
     table_name,
 )
+from mlops_assets.lifecycle.automation import carries
+from mlops_assets.lifecycle.partition_inputs import (
+    blocked,
+    digests_of,
+    entries_of,
+    inputs_now,
+    recording,
+    view_stage,
+)
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.publish import (
     UNPARTITIONED,
@@ -27,6 +38,7 @@ from mlops_assets.lifecycle.publish import (
     events,
     publish,
 )
+from mlops_assets.lifecycle.tables import Tables
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,46 +47,56 @@ if TYPE_CHECKING:
     from mlops_assets.adapters.lake import Lake
 
 
+@dataclass(frozen=True)
+class Computed:
+    """What became of some partitions of a view."""
+
+    published: Published
+    left_out: Mapping[str, str]
+    """Partitions that need days of a dataset that are not in the lake, or for which the function
+    has no rows, with the reason."""
+    entries: Mapping[str, PartitionInputs]
+    """What each partition was made of."""
+
+
 def compute(
     spec: UseCaseSpec,
     functions: Functions,
     name: str,
     lake: "Lake",
     partitions: Sequence[str] | None,
-) -> tuple[Published, dict[str, str]]:
+) -> Computed:
     """Compute the view ``name`` and publish it, as one commit.
 
-    Returns what was published, and the partitions that could not be computed because days of a
-    dataset that they need are not in the lake, with the reason. Raises MissingPartitionsError
-    when none could be computed.
+    A partition that cannot be computed is left out; the others are published.
     """
     view = spec.feature_views[name]
-    blocked = _blocked(spec, view, lake, partitions) if partitions is not None else {}
-    sound = [partition for partition in partitions or () if partition not in blocked]
-    if blocked and not sound:
-        partition, reason = min(blocked.items())
-        raise MissingPartitionsError(f"{table_name(spec, name)} {partition}: {reason}")
+    inputs = inputs_now(spec, view_stage(spec, name), lake, partitions)
+    left_out = blocked(spec, inputs)
+    sound = [partition for partition in inputs if partition not in left_out]
+    tables: dict[str, pa.Table] = {}
     if partitions is None:
-        # The window of a view without days is all of the use case's time so far.
-        end = spec.end or spec.start + timedelta(days=1)
-        window = Window(spec.start, end, spec.timezone)
-        tables = {UNPARTITIONED: _call(spec, functions, name, lake, window)}
+        if sound:
+            tables[UNPARTITIONED] = view_rows(spec, functions, name, lake, None)
     else:
         every = window_of(partitions, spec.timezone).partitions
-        tables = {}
         for run in contiguous(sound, every):
             tables |= _compute_days(spec, functions, name, lake, run)
-    empty = {p: "the function returned no rows" for p, t in tables.items() if t.num_rows == 0}
-    published = publish(
-        lake,
-        table_name(spec, name),
-        {partition: rows for partition, rows in tables.items() if partition not in empty},
-        key=[*view.entity, EVENT_TIME, KNOWN_AT],
-        functions=functions,
-        suite=view.suite,
-        quarantine_limit=0,
-    )
-    return published, {**blocked, **empty}
+    left_out |= {p: "the function returned no rows" for p, t in tables.items() if t.num_rows == 0}
+    full = {partition: rows for partition, rows in tables.items() if partition not in left_out}
+    published = Published(write=None)
+    if full:
+        published = publish(
+            lake,
+            table_name(spec, name),
+            full,
+            key=[*view.entity, EVENT_TIME, KNOWN_AT],
+            functions=functions,
+            suite=view.suite,
+            quarantine_limit=0,
+        )
+    made_of = {partition: found.joint for partition, found in inputs.items()}
+    return Computed(published, left_out, entries_of(made_of, digests_of(published)))
 
 
 def _compute_days(
@@ -83,18 +105,26 @@ def _compute_days(
     from mlops_assets.core.schema import split_by_day
 
     window = window_of(partitions, spec.timezone)
-    table = _call(spec, functions, name, lake, window)
+    table = view_rows(spec, functions, name, lake, window)
     return split_by_day(table, EVENT_TIME, window, f"feature view {table_name(spec, name)}")
 
 
-def _call(
-    spec: UseCaseSpec, functions: Functions, name: str, lake: "Lake", window: Window
+def view_rows(
+    spec: UseCaseSpec, functions: Functions, name: str, tables: Tables, window: Window | None
 ) -> "pa.Table":
+    """The rows of the view ``name`` for ``window``, None for a view without days.
+
+    Raises MissingPartitionsError, and SchemaError for other columns or types than described.
+    """
     from mlops_assets.core.schema import conform
 
     view = spec.feature_views[name]
+    if window is None:
+        # All of the use case's time so far.
+        end = spec.end or spec.start + timedelta(days=1)
+        window = Window(spec.start, end, spec.timezone)
     datasets = {
-        source: read_days(spec, lake, source, window, view.lookback_days)
+        source: read_days(spec, tables, source, window, view.lookback_days)
         for source in view.datasets
     }
     result = functions.resolve(view.function)(window, **datasets)
@@ -114,7 +144,7 @@ def view_columns(spec: UseCaseSpec, view: FeatureViewSpec) -> dict[str, ColumnTy
 
 
 def read_days(
-    spec: UseCaseSpec, lake: "Lake", dataset: str, window: Window, lookback_days: int
+    spec: UseCaseSpec, tables: Tables, dataset: str, window: Window, lookback_days: int
 ) -> "pl.DataFrame":
     """Rows of ``dataset`` for the window's days and ``lookback_days`` before, all if it has none.
 
@@ -126,7 +156,7 @@ def read_days(
     partitions: Sequence[str] | None = None
     if spec.datasets[dataset].partitioned:
         partitions = needed_days(spec, window, lookback_days)
-    rows = lake.read(table_name(spec, dataset), partitions=partitions)
+    rows = tables.read(table_name(spec, dataset), partitions=partitions)
     return cast("pl.DataFrame", pl.from_arrow(rows))
 
 
@@ -135,30 +165,6 @@ def needed_days(spec: UseCaseSpec, window: Window, lookback_days: int) -> list[s
     return [
         day.isoformat() for day in window.with_lookback(lookback_days).days if day >= spec.start
     ]
-
-
-def _blocked(
-    spec: UseCaseSpec, view: FeatureViewSpec, lake: "Lake", partitions: Sequence[str]
-) -> dict[str, str]:
-    """Partitions that need a day of a dataset that is not in the lake, with the reason."""
-    present = {
-        source: set(lake.states(table_name(spec, source)))
-        for source in view.datasets
-        if spec.datasets[source].partitioned
-    }
-    blocked: dict[str, str] = {}
-    for partition in partitions:
-        day = date.fromisoformat(partition)
-        window = Window(day, day + timedelta(days=1), spec.timezone)
-        needed = needed_days(spec, window, view.lookback_days)
-        for source, found in present.items():
-            missing = [other for other in needed if other not in found]
-            if missing:
-                blocked[partition] = (
-                    f"it needs {missing[0]} of {table_name(spec, source)}, which is not in the "
-                    "lake: it was refused by its checks or never materialized"
-                )
-    return blocked
 
 
 def feature_view_asset(spec: UseCaseSpec, functions: Functions, name: str) -> dg.AssetsDefinition:
@@ -171,6 +177,13 @@ def feature_view_asset(spec: UseCaseSpec, functions: Functions, name: str) -> dg
         partitions_def=days(spec) if view.partitioned else None,
         backfill_policy=DAY_BACKFILL if view.partitioned else None,
         deps=[asset_key(spec, source) for source in view.datasets],
+        automation_condition=carries(
+            undated=[
+                asset_key(spec, source)
+                for source in view.datasets
+                if view.partitioned and not spec.datasets[source].partitioned
+            ]
+        ),
         check_specs=check_specs(key, view.suite),
         metadata={
             "table": table_name(spec, name),
@@ -182,13 +195,17 @@ def feature_view_asset(spec: UseCaseSpec, functions: Functions, name: str) -> dg
     )
     def _feature_view(context: dg.AssetExecutionContext, platform: Platform) -> PublishEvents:
         partitions = context.partition_keys if view.partitioned else None
-        published, blocked = compute(spec, functions, name, platform.lake(), partitions)
-        yield from events(
-            key,
-            published,
-            suite=view.suite,
-            partitioned=view.partitioned,
-            blocked=blocked,
-        )
+        computed = compute(spec, functions, name, platform.lake(), partitions)
+        with recording(platform, spec, name, computed.entries):
+            if partitions is not None and set(partitions) <= set(computed.left_out):
+                partition, reason = min(computed.left_out.items())
+                raise MissingPartitionsError(f"{table_name(spec, name)} {partition}: {reason}")
+            yield from events(
+                key,
+                computed.published,
+                suite=view.suite,
+                partitioned=view.partitioned,
+                blocked=computed.left_out,
+            )
 
     return _feature_view

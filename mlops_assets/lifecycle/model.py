@@ -71,7 +71,8 @@ def model_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
     def _model(
         context: dg.AssetExecutionContext, platform: Platform, training_set: TrainingSetRecord
     ) -> dg.MaterializeResult[ModelRecord]:
-        from mlops_assets.adapters.plots import importance_plot, markdown_image, training_curve
+        from mlops_assets.adapters.figures import markdown_image
+        from mlops_assets.adapters.plots import importance_plot, training_curve
         from mlops_assets.adapters.tracking import dagster_mlflow_run
 
         def report(number: int, training: float, validation: float) -> None:

@@ -28,6 +28,12 @@ class Places:
     """What one stage tells the next, one JSON document per asset."""
     endpoints: str
     """Local folder of endpoint states and prediction logs."""
+    alert_channels: str = "console"
+    """Where alerts go, separated by commas; see adapters.alerts.channels_of."""
+    dagster: str = "http://127.0.0.1:3000"
+    """Dagster's UI, which alerts link to."""
+    runbooks: str = "docs/runbooks"
+    """The folder of the runbooks, which alerts link to."""
 
     @classmethod
     def under(cls, folder: Path) -> "Places":
@@ -39,6 +45,7 @@ class Places:
             reports=str(folder / "reports"),
             documents=str(folder / "documents"),
             endpoints=str(folder / "endpoints"),
+            alert_channels=f"console, jsonl:{folder / 'alerts.jsonl'}",
         )
 
 
@@ -50,6 +57,10 @@ class Platform(dg.ConfigurableResource):
     artifacts_url: str
     reports_url: str
     endpoints_dir: str
+    documents_url: str
+    alert_channels: str = "console"
+    dagster_url: str = Places.dagster
+    runbooks_url: str = Places.runbooks
 
     @classmethod
     def at(cls, places: Places) -> "Platform":
@@ -60,6 +71,10 @@ class Platform(dg.ConfigurableResource):
             artifacts_url=places.artifacts,
             reports_url=places.reports,
             endpoints_dir=places.endpoints,
+            documents_url=places.documents,
+            alert_channels=places.alert_channels,
+            dagster_url=places.dagster,
+            runbooks_url=places.runbooks,
         )
 
     def lake(self) -> "Lake":

@@ -13,15 +13,25 @@ from mlops_assets.lifecycle.assets import (
     DAY_BACKFILL,
     asset_key,
     common,
+    contiguous,
     days,
     table_name,
+)
+from mlops_assets.lifecycle.automation import carries
+from mlops_assets.lifecycle.partition_inputs import (
+    blocked,
+    digests_of,
+    entries_of,
+    inputs_now,
+    predictions_stage,
+    recording,
 )
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.publish import Published, PublishEvents, events
 from mlops_assets.lifecycle.training_set import ASKED_AT, events_with_features
 
 if TYPE_CHECKING:
-    from mlops_assets.adapters.lake import Lake
+    from mlops_assets.adapters.lake import Lake, WriteResult
 
 SCORE = "score"
 COLUMNS: dict[str, ColumnType] = {
@@ -40,7 +50,7 @@ def score(
     lake: "Lake",
     release: Release,
     partitions: Sequence[str],
-) -> Published:
+) -> "WriteResult":
     """Score every event of the days ``partitions`` and publish the scores, as one commit."""
     import polars as pl
 
@@ -63,7 +73,21 @@ def score(
     )
     table = conform(scored, COLUMNS, f"table {name}")
     tables = split_by_day(table, EVENT_TIME, window, name)
-    return Published(write=lake.write(name, tables, [EVENT_TIME, EVENT_ID]))
+    return lake.write(name, tables, [EVENT_TIME, EVENT_ID])
+
+
+def _joined(writes: "Sequence[WriteResult]") -> "WriteResult | None":
+    """Writes to one table, one after the other, as one."""
+    from mlops_assets.adapters.lake import WriteResult
+
+    if not writes:
+        return None
+    return WriteResult(
+        writes[-1].table,
+        writes[-1].version,
+        tuple(state for write in writes for state in write.written),
+        tuple(state for write in writes for state in write.unchanged),
+    )
 
 
 def predictions_asset(spec: UseCaseSpec, functions: Functions) -> dg.AssetsDefinition:
@@ -80,24 +104,46 @@ def predictions_asset(spec: UseCaseSpec, functions: Functions) -> dg.AssetsDefin
         partitions_def=days(spec),
         backfill_policy=DAY_BACKFILL,
         deps=[asset_key(spec, name) for name in (spec.events.dataset, *spec.feature_views)],
+        automation_condition=carries(
+            undated=[
+                asset_key(spec, "endpoint"),
+                *(
+                    asset_key(spec, name)
+                    for name, view in spec.feature_views.items()
+                    if not view.partitioned
+                ),
+            ]
+        ),
         ins={"endpoint": dg.AssetIn(asset_key(spec, "endpoint"))},
         metadata={"table": table_name(spec, "predictions")},
     )
     def _predictions(
         context: dg.AssetExecutionContext, platform: Platform, endpoint: EndpointRecord
     ) -> PublishEvents:
-        published = score(
-            spec, functions, platform.lake(), endpoint.release, context.partition_keys
+        partitions = context.partition_keys
+        lake = platform.lake()
+        inputs = inputs_now(spec, predictions_stage(spec), lake, partitions)
+        left_out = blocked(spec, inputs)
+        sound = contiguous(
+            [partition for partition in partitions if partition not in left_out],
+            window_of(partitions, spec.timezone).partitions,
         )
-        yield from events(
-            key,
-            published,
-            suite=None,
-            partitioned=True,
-            metadata={
-                "model_version": endpoint.release.version,
-                "model_sha256": endpoint.release.sha256,
-            },
+        published = Published(
+            write=_joined([score(spec, functions, lake, endpoint.release, run) for run in sound])
         )
+        made_of = {partition: found.joint for partition, found in inputs.items()}
+        entries = entries_of(made_of, digests_of(published))
+        with recording(platform, spec, "predictions", entries):
+            yield from events(
+                key,
+                published,
+                suite=None,
+                partitioned=True,
+                blocked=left_out,
+                metadata={
+                    "model_version": endpoint.release.version,
+                    "model_sha256": endpoint.release.sha256,
+                },
+            )
 
     return _predictions

@@ -55,7 +55,7 @@ def promotion_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, platform: Platform, evaluation: EvaluationRecord
     ) -> dg.MaterializeResult[PromotionRecord]:
         from mlops_assets.adapters import ledger
-        from mlops_assets.adapters.clock import now
+        from mlops_assets.clock import now
 
         lake = platform.lake()
         decision = promote(spec, evaluation, lake, platform.tracking(), now(), context.run.run_id)

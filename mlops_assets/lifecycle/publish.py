@@ -26,6 +26,9 @@ UNPARTITIONED = "all"
 EXPECTATIONS_CHECK = "expectations"
 WARNINGS_CHECK = "warnings"
 
+PARTITIONS = "partitions"
+"""Metadata of a check: the partitions that it looked at, and the reason for each that failed."""
+
 PublishEvents = Iterator[dg.AssetCheckResult | dg.AssetMaterialization | dg.MaterializeResult[None]]
 
 
@@ -120,12 +123,18 @@ def events(
     partitioned: bool,
     blocked: Mapping[str, str] | None = None,
     metadata: Mapping[str, object] | None = None,
+    by_partition: Mapping[str, Mapping[str, object]] | None = None,
+    absent: Collection[str] = (),
 ) -> PublishEvents:
     """Tell Dagster what was published, then fail if anything was not.
 
     ``blocked`` are partitions that could not be computed, with the reason. The events of sound
     partitions are recorded first, so that only what depends on the others stays undone.
+    ``by_partition`` is metadata of single partitions. ``absent`` are partitions with nothing to
+    publish, which is no failure: they stay unmaterialized, and what follows them in the same run
+    is skipped (the asset needs ``output_required=False``).
     """
+    own = by_partition or {}
     if suite is not None:
         yield from _check_results(asset, published)
     states = published.write.written + published.write.unchanged if published.write else ()
@@ -134,23 +143,29 @@ def events(
     if bad:
         if partitioned:
             for state in states:
-                yield _materialization(asset, state, state.partition in fresh)
+                yield _materialization(asset, state, state.partition in fresh, own)
         raise dg.Failure(
             description=_describe(asset, bad),
             metadata={"refused_partitions": dg.MetadataValue.json(bad)},
             allow_retries=False,
         )
+    if absent:
+        # A result would speak for every partition of the run.
+        for state in states:
+            yield _materialization(asset, state, state.partition in fresh, own)
+        return
+    alone = own.get(states[0].partition, {}) if len(states) == 1 else {}
     yield dg.MaterializeResult(
         value=None,
         asset_key=asset,
-        metadata=cast("dict[str, str]", {**_summary(published), **(metadata or {})}),
+        metadata=cast("dict[str, str]", {**_summary(published), **(metadata or {}), **alone}),
         data_version=dg.DataVersion(_joint_digest(states)),
     )
     if partitioned and len(states) > 1:
         # One result speaks for all partitions of a run; each partition's own content digest is
         # recorded after it, so that it has the same version however it was materialized.
         for state in states:
-            yield _materialization(asset, state, state.partition in fresh)
+            yield _materialization(asset, state, state.partition in fresh, own)
 
 
 def _check_results(asset: dg.AssetKey, published: Published) -> Iterator[dg.AssetCheckResult]:
@@ -160,6 +175,9 @@ def _check_results(asset: dg.AssetKey, published: Published) -> Iterator[dg.Asse
     critical = [r for r in results if r.severity == "critical" and not r.quarantine]
     others = [r for r in results if r not in critical]
     table = dg.MetadataValue.md
+    write = published.write
+    states = write.written + write.unchanged if write is not None else ()
+    checked = [*(state.partition for state in states), *published.refused]
     yield dg.AssetCheckResult(
         asset_key=asset,
         check_name=EXPECTATIONS_CHECK,
@@ -173,6 +191,7 @@ def _check_results(asset: dg.AssetKey, published: Published) -> Iterator[dg.Asse
             "expectations": table(expectations_markdown(critical)),
             "failed": sum(not r.success for r in critical),
             "refused_partitions": len(published.refused),
+            PARTITIONS: looked_at(checked, {p: "; ".join(r) for p, r in published.refused.items()}),
         },
     )
     failed = sum(not r.success for r in others)
@@ -189,6 +208,11 @@ def _check_results(asset: dg.AssetKey, published: Published) -> Iterator[dg.Asse
             "quarantined_rows": published.quarantined,
         },
     )
+
+
+def looked_at(partitions: Collection[str], failed: Mapping[str, str]) -> dg.JsonMetadataValue:
+    """Metadata of a check, under PARTITIONS: what it looked at and the reason for what failed."""
+    return dg.MetadataValue.json({"checked": sorted(partitions), "failed": dict(failed)})
 
 
 def _summary(published: Published) -> dict[str, object]:
@@ -208,7 +232,10 @@ def _summary(published: Published) -> dict[str, object]:
 
 
 def _materialization(
-    asset: dg.AssetKey, state: "PartitionState", written: bool
+    asset: dg.AssetKey,
+    state: "PartitionState",
+    written: bool,
+    by_partition: Mapping[str, Mapping[str, object]],
 ) -> dg.AssetMaterialization:
     return dg.AssetMaterialization(
         asset,
@@ -217,6 +244,7 @@ def _materialization(
             "dagster/row_count": state.rows,
             "digest": state.digest,
             "result": "written" if written else "unchanged: the content was there already",
+            **cast("Mapping[str, str]", by_partition.get(state.partition, {})),
         },
         tags={"dagster/data_version": state.digest},
     )

@@ -25,9 +25,11 @@ from mlops_assets.lifecycle.assets import (
 )
 from mlops_assets.lifecycle.feature_views import needed_days, read_days
 from mlops_assets.lifecycle.platform import Platform
+from mlops_assets.lifecycle.tables import Tables
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
     from mlops_assets.adapters.lake import Lake
     from mlops_assets.core.pit import View
@@ -38,6 +40,7 @@ TRAINING_SETS = "training_sets"
 DAY = "day"
 PART = "part"
 ASKED_AT = "asked_at"
+LABEL_KNOWN_AT = "label_known_at"
 
 
 class TrainingWindow(dg.Config):
@@ -73,8 +76,19 @@ def training_window(spec: UseCaseSpec, config: TrainingWindow | None = None) -> 
     return Window(first, end, spec.timezone)
 
 
+def retraining_window(spec: UseCaseSpec, labelled_until: date) -> Window:
+    """The window of a retraining: up to the newest labelled day, as long as defs.yaml says.
+
+    PermanentError when that leaves nothing to train on.
+    """
+    end = labelled_until if spec.end is None else min(labelled_until, spec.end)
+    since_start = (end - spec.start).days
+    days = min(spec.retraining.window_days or since_start, since_start)
+    return training_window(spec, TrainingWindow(end=end.isoformat(), days=days))
+
+
 def events_with_features(
-    spec: UseCaseSpec, functions: Functions, lake: "Lake", window: Window
+    spec: UseCaseSpec, functions: Functions, tables: Tables, window: Window
 ) -> "pl.DataFrame":
     """The window's events with the features known when each prediction is asked.
 
@@ -82,18 +96,18 @@ def events_with_features(
     """
     from mlops_assets.core.pit import point_in_time_join
 
-    events = _events(spec, functions, lake, window)
-    return point_in_time_join(events, _views(spec, lake, window))
+    events = _events(spec, functions, tables, window)
+    return point_in_time_join(events, _views(spec, tables, window))
 
 
 def _events(
-    spec: UseCaseSpec, functions: Functions, lake: "Lake", window: Window
+    spec: UseCaseSpec, functions: Functions, tables: Tables, window: Window
 ) -> "pl.DataFrame":
     import polars as pl
 
     from mlops_assets.core.leakage import check_events
 
-    source = read_days(spec, lake, spec.events.dataset, window, 0)
+    source = read_days(spec, tables, spec.events.dataset, window, 0)
     events = cast("pl.DataFrame", functions.resolve(spec.events.function)(window, source))
     lead = timedelta(minutes=spec.events.lead_minutes)
     asked = events.with_columns((pl.col(EVENT_TIME) - lead).alias(ASKED_AT))
@@ -101,7 +115,7 @@ def _events(
     return asked.sort(EVENT_TIME, EVENT_ID)
 
 
-def _views(spec: UseCaseSpec, lake: "Lake", window: Window) -> "list[View]":
+def _views(spec: UseCaseSpec, tables: Tables, window: Window) -> "list[View]":
     """The rows of each feature view that the window's events may use."""
     import polars as pl
 
@@ -113,7 +127,7 @@ def _views(spec: UseCaseSpec, lake: "Lake", window: Window) -> "list[View]":
         partitions = (
             needed_days(spec, window, view_lookback_days(view)) if view.partitioned else None
         )
-        rows = lake.read(table_name(spec, name), partitions=partitions)
+        rows = tables.read(table_name(spec, name), partitions=partitions)
         views.append(
             View(
                 name=name,
@@ -136,25 +150,10 @@ def build(
     are counted as unlabelled and left out. Raises LeakageError, MissingPartitionsError, and
     PermanentError when a part of the window has no labelled event.
     """
-    import polars as pl
-
     from mlops_assets.core.digest import table_digest
-    from mlops_assets.core.leakage import check_joined, check_labels
-    from mlops_assets.core.pit import point_in_time_join
-    from mlops_assets.core.schema import conform
 
-    events, views = _events(spec, functions, lake, window), _views(spec, lake, window)
-    source = read_days(spec, lake, spec.label.dataset, window, 0)
-    labels = cast("pl.DataFrame", functions.resolve(spec.label.function)(window, source))
-    check_labels(events, labels)
-    known = labels.filter(pl.col(KNOWN_AT) <= window.end_time).select(EVENT_ID, LABEL)
-    joined = point_in_time_join(events, views, with_known_at=True).join(
-        known, on=EVENT_ID, how="left", maintain_order="left"
-    )
-    check_joined(joined, views, LABEL)
-    frozen = _with_parts(spec, window, joined.filter(pl.col(LABEL).is_not_null()))
-    columns = _columns(spec)
-    table = conform(frozen.select(list(columns)), columns, f"training set of {spec.name}")
+    events = labelled_events(spec, functions, lake, window)
+    table = frozen_rows(spec, window, events)
     digest = table_digest(table)
     lake.write(table_name(spec, TRAINING_SETS), {digest: table}, [EVENT_TIME, EVENT_ID])
     first_days = _first_days(spec, window)
@@ -165,14 +164,55 @@ def build(
         validation_first=first_days["validation"],
         holdout_first=first_days["holdout"],
         end=window.end,
-        rows=frozen.height,
-        positives=int(frozen[LABEL].sum()),
-        unlabelled=joined.height - frozen.height,
+        rows=table.num_rows,
+        positives=sum(table[LABEL].to_pylist()),
+        unlabelled=events.height - table.num_rows,
         table_versions={
             table_name(spec, name): lake.version(table_name(spec, name))
             for name in (*spec.datasets, *spec.feature_views)
         },
     )
+
+
+def labelled_events(
+    spec: UseCaseSpec, functions: Functions, tables: Tables, window: Window
+) -> "pl.DataFrame":
+    """The window's events with features, ``label`` (null without an outcome) and
+    ``label_known_at``, in event order, also of labels that are known after the window's end.
+
+    Raises LeakageError and MissingPartitionsError.
+    """
+    import polars as pl
+
+    from mlops_assets.core.leakage import check_joined, check_labels
+    from mlops_assets.core.pit import point_in_time_join
+
+    events, views = _events(spec, functions, tables, window), _views(spec, tables, window)
+    source = read_days(spec, tables, spec.label.dataset, window, 0)
+    labels = cast("pl.DataFrame", functions.resolve(spec.label.function)(window, source))
+    check_labels(events, labels)
+    outcomes = labels.select(EVENT_ID, LABEL, pl.col(KNOWN_AT).alias(LABEL_KNOWN_AT))
+    joined = point_in_time_join(events, views, with_known_at=True).join(
+        outcomes, on=EVENT_ID, how="left", maintain_order="left"
+    )
+    check_joined(joined, views, LABEL)
+    return joined
+
+
+def frozen_rows(spec: UseCaseSpec, window: Window, events: "pl.DataFrame") -> "pa.Table":
+    """The training set of ``window`` from its :func:`labelled_events`: those whose label is known
+    by the window's end, with their day and part.
+
+    Raises PermanentError when a part of the window has no such event.
+    """
+    import polars as pl
+
+    from mlops_assets.core.schema import conform
+
+    known = pl.col(LABEL).is_not_null() & (pl.col(LABEL_KNOWN_AT) <= window.end_time)
+    frozen = _with_parts(spec, window, events.filter(known))
+    columns = _columns(spec)
+    return conform(frozen.select(list(columns)), columns, f"training set of {spec.name}")
 
 
 def _first_days(spec: UseCaseSpec, window: Window) -> dict[str, date]:

@@ -1,21 +1,29 @@
-"""A use case as one asset graph: the stages in the order of the data flow."""
+"""A use case as one asset graph: the stages in the order of the data flow, and what watches them."""
 
 import dagster as dg
 
 from mlops_assets.adapters.functions import Functions
 from mlops_assets.core.spec import UseCaseSpec
+from mlops_assets.lifecycle.alerting import alerts_sensor
+from mlops_assets.lifecycle.backtest import backtest_asset
 from mlops_assets.lifecycle.datasets import dataset_asset
+from mlops_assets.lifecycle.drift import drift_asset
 from mlops_assets.lifecycle.endpoint import endpoint_asset
 from mlops_assets.lifecycle.evaluation import evaluation_asset
 from mlops_assets.lifecycle.feature_views import feature_view_asset
 from mlops_assets.lifecycle.model import model_asset
+from mlops_assets.lifecycle.new_data import new_data_sensor
+from mlops_assets.lifecycle.outcomes import outcomes_asset
+from mlops_assets.lifecycle.performance import performance_asset
+from mlops_assets.lifecycle.prediction_log import prediction_log_asset
 from mlops_assets.lifecycle.predictions import predictions_asset
 from mlops_assets.lifecycle.promotion import promotion_asset
+from mlops_assets.lifecycle.retraining import retraining_asset, retraining_sensor
 from mlops_assets.lifecycle.training_set import training_set_asset
 
 
 def use_case_definitions(spec: UseCaseSpec, functions: Functions) -> dg.Definitions:
-    """The assets and checks of ``spec``; needs the resources of ``platform_resources``."""
+    """The assets, checks and sensors of ``spec``; needs the resources of ``resources_at``."""
     return dg.Definitions(
         assets=[
             *(dataset_asset(spec, functions, name) for name in spec.datasets),
@@ -26,5 +34,12 @@ def use_case_definitions(spec: UseCaseSpec, functions: Functions) -> dg.Definiti
             promotion_asset(spec),
             endpoint_asset(spec),
             predictions_asset(spec, functions),
-        ]
+            prediction_log_asset(spec),
+            outcomes_asset(spec, functions),
+            drift_asset(spec),
+            performance_asset(spec),
+            retraining_asset(spec),
+            backtest_asset(spec, functions),
+        ],
+        sensors=[new_data_sensor(spec, functions), retraining_sensor(spec), alerts_sensor(spec)],
     )

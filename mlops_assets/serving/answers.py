@@ -4,13 +4,14 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from mlops_assets import clock
 from mlops_assets.core.errors import SchemaError
 from mlops_assets.core.inference import count_unknown_categories, encode, predict
 from mlops_assets.core.invocations import parse_csv, parse_invocation
 from mlops_assets.core.prediction_log import PredictionRecord
 from mlops_assets.core.requests import PredictionRequest, RequestError, parse_infer
 from mlops_assets.serving.models import Follower, Served
-from mlops_assets.serving.prediction_log import PredictionLog, now
+from mlops_assets.serving.prediction_log import PredictionLog
 from mlops_assets.serving.protocol import to_json
 
 
@@ -102,7 +103,7 @@ def _predict(server: Server, served: Served, request: PredictionRequest) -> Answ
     request_id = request.request_id or uuid.uuid4().hex
     server.log.write(
         PredictionRecord(
-            time=now(),
+            time=clock.now(),
             request=request_id,
             use_case=release.use_case,
             version=release.version,

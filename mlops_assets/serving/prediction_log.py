@@ -1,5 +1,8 @@
 """The prediction log's writer: append-only segments that survive a kill of the process.
 
+A segment holds the records of one hour of the clock, so that a reader of a few hours opens only
+their files, whatever the files' own times say: a replay's hours are not the machine's.
+
 Each record is handed to the kernel by one ``os.write`` to a file opened with O_APPEND before the
 answer is sent: what a client was told is in the log even after SIGKILL. Against loss of the
 machine, the file is synced every ``SYNC_S`` seconds and when it is closed.
@@ -9,11 +12,12 @@ import contextlib
 import logging
 import os
 import threading
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
+from mlops_assets import clock
 from mlops_assets.core.errors import PermanentError
-from mlops_assets.core.prediction_log import PredictionRecord, encode_line
+from mlops_assets.core.prediction_log import PredictionRecord, encode_line, segment_name
 
 logger = logging.getLogger("mlops_assets.serving")
 
@@ -21,16 +25,13 @@ SYNC_S = 1.0
 """Seconds between syncs to disk: the most that a machine's loss can take."""
 
 SEGMENT_BYTES = 64 * 1024 * 1024
-"""A segment this large is followed by a new one, so that readers can skip old files whole."""
-
-
-def now() -> datetime:
-    """The wall clock, in UTC: the one time that the server records."""
-    return datetime.now(UTC)
+"""A segment this large is followed by another of the same hour, so that no file grows for ever."""
 
 
 class PredictionLog:
-    """Writes records to ``directory/YYYYMMDDTHHMMSS-<instance>.jsonl``, from any thread.
+    """Writes records to ``directory/YYYYMMDDTHH-<instance>.jsonl``, from any thread.
+
+    The hour is that of the record's time, which may go back; no two writers share an instance.
 
     When the disk fails, answers go on: ``lost`` counts the records that were not written and
     ``error`` is the last reason.
@@ -45,12 +46,13 @@ class PredictionLog:
         self._lock = threading.Lock()
         self._fd: int | None = None
         self._path = directory
+        self._hour: datetime | None = None
         self._size = 0
         self._records = 0
         self._torn = False
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._fd = self._open()
+            self._fd = self._open(clock.now())
         except OSError as error:
             raise PermanentError(
                 f"the prediction log {directory} cannot be written: {error.strerror}; "
@@ -62,15 +64,17 @@ class PredictionLog:
         line = encode_line(record)
         with self._lock:
             try:
+                if self._fd is not None and (
+                    self._size >= self._segment_bytes or _hour(record.time) != self._hour
+                ):
+                    self._close_segment()
                 if self._fd is None:
-                    self._fd = self._open()
+                    self._fd = self._open(record.time)
                 self._append(self._fd, line)
             except OSError as error:
                 self._lose(1, f"{self._path}: {error.strerror}")
                 return
             self._records += 1
-            if self._size >= self._segment_bytes:
-                self._close_segment()
 
     def sync(self) -> None:
         """Bring what was written to the disk; begin a new segment if someone deleted this one."""
@@ -92,20 +96,27 @@ class PredictionLog:
     def close(self) -> None:
         """Sync and close; an empty segment is removed. A later write opens a new one."""
         with self._lock:
-            empty = self._fd is not None and self._size == 0
             self._close_segment()
-            if empty:
-                self._path.unlink(missing_ok=True)
 
-    def _open(self) -> int:
-        self._path = self._directory / f"{now():%Y%m%dT%H%M%S}-{self._instance}.jsonl"
-        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        self._size, self._records, self._torn = os.fstat(fd).st_size, 0, False
-        folder = os.open(self._directory, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    def _open(self, time: datetime) -> int:
+        """The segment that takes a record of ``time``; it may be there, when time went back."""
+        number = 0
+        while True:
+            path = self._directory / segment_name(time, self._instance, number)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            size = os.fstat(fd).st_size
+            if size < self._segment_bytes:
+                break
+            os.close(fd)
+            number += 1
+        self._path, self._hour, self._size, self._records = path, _hour(time), size, 0
+        self._torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+        if size == 0:
+            folder = os.open(self._directory, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
         return fd
 
     def _append(self, fd: int, line: bytes) -> None:
@@ -129,3 +140,9 @@ class PredictionLog:
                 os.fsync(self._fd)
             os.close(self._fd)
             self._fd = None
+            if self._size == 0:
+                self._path.unlink(missing_ok=True)
+
+
+def _hour(time: datetime) -> datetime:
+    return time.replace(minute=0, second=0, microsecond=0)

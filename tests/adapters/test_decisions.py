@@ -10,10 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 from mlops_assets.adapters import decisions as ledger
 from mlops_assets.adapters.lake import Lake
-from mlops_assets.core.errors import PermanentError
+from mlops_assets.core.errors import PermanentError, PlatformError
 from mlops_assets.core.replay import replay, succeeded
 from mlops_assets.core.retraining import policy
 from mlops_assets.core.retraining_records import (
@@ -31,6 +32,7 @@ SPEC = RetrainingSpec.model_validate(
     {"policy": {"kind": "drift", "above": 0.2}, "cooldown_days": 3, "lost_after_hours": 500}
 )
 FIRST = date(2013, 3, 1)
+TABLE = ledger.table("visits")
 
 
 def _signals(day: date, drift: float, use_case: str = "visits", **changes: Any) -> Signals:
@@ -78,7 +80,7 @@ def test_a_repeated_decision_is_recorded_once(tmp_path: Path) -> None:
     decision = _decide(empty.history, 0, 0.1)
     assert ledger.record(lake, empty, decision) == "recorded"
     assert ledger.record(lake, ledger.book(lake, "visits"), decision) == "known"
-    assert lake.read_log(ledger.TABLE).num_rows == 1
+    assert lake.read_log(TABLE).num_rows == 1
     assert _tick(lake, 0, 0.1) == "known"
     assert ledger.record(lake, empty, decision) == "known"
     assert ledger.book(lake, "visits").decisions == (decision,)
@@ -154,31 +156,13 @@ def test_of_processes_at_once_one_alone_may_start_the_training(tmp_path: Path) -
     assert len(ledger.book(Lake(str(tmp_path)), "visits").history.trainings) == 1
 
 
-def test_decisions_of_many_use_cases_are_one_commit(tmp_path: Path) -> None:
-    """One that loses does not take the others with it."""
+def test_a_decision_is_recorded_in_the_book_of_its_use_case(tmp_path: Path) -> None:
+    """Nobody's history gets another one's entries."""
     lake = Lake(str(tmp_path))
-    names = [f"case_{n}" for n in range(20)]
-    read = ledger.books(lake, names)
-    assert _tick(lake, 0, 0.1, "case_3") == "recorded"
-    taken = [(read[name], _decide(read[name].history, 0, 0.3, name)) for name in names]
-    results = ledger.record_all(lake, taken)
-    assert lake.version(ledger.TABLE) == 1
-    assert [name for name, r in zip(names, results, strict=True) if r != "recorded"] == ["case_3"]
-    assert results[3] == "lost"
-    found = ledger.books(lake, names)
-    assert sum(len(one.history.trainings) for one in found.values()) == 19
-
-
-def test_a_use_case_is_given_once_with_its_own_book(tmp_path: Path) -> None:
-    """Two decisions on one reading would be two with one number."""
-    lake = Lake(str(tmp_path))
-    read = ledger.book(lake, "visits")
-    decision = _decide(read.history, 0, 0.1)
-    with pytest.raises(PermanentError, match="give each use case once"):
-        ledger.record_all(lake, [(read, decision), (read, decision)])
+    decision = _decide(History(), 0, 0.3)
     with pytest.raises(PermanentError, match="on the book of churn"):
         ledger.record(lake, ledger.book(lake, "churn"), decision)
-    assert lake.version(ledger.TABLE) == -1
+    assert lake.version(TABLE) == -1
 
 
 def test_a_training_is_outstanding_until_its_end_is_recorded(tmp_path: Path) -> None:
@@ -223,14 +207,14 @@ def test_trainings_end_while_others_decide(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(3) as pool:
         assert all(pool.map(end, ("a", "b", "c")))
-    found = ledger.books(lake, ["a", "b", "c"])
-    assert all(outstanding(one.history) == () for one in found.values())
+    found = [ledger.book(lake, name) for name in ("a", "b", "c")]
+    assert all(outstanding(one.history) == () for one in found)
 
 
 def _rewritten(lake: Lake, tmp_path: Path, change: Any) -> Lake:
     """Another lake whose ledger has the rows that ``change`` makes of this one's."""
     other = Lake(str(tmp_path / "rewritten"))
-    other.append(ledger.TABLE, change(lake.read_log(ledger.TABLE)))
+    other.append(TABLE, change(lake.read_log(TABLE)))
     return other
 
 
@@ -245,11 +229,10 @@ def _with(table: pa.Table, column: str, row: int, value: object) -> pa.Table:
 
 @pytest.fixture
 def filled(tmp_path: Path) -> Lake:
-    """A ledger of three entries of one use case and one of another."""
+    """A ledger of three entries."""
     lake = Lake(str(tmp_path / "lake"))
     for n, drift in enumerate([0.1, 0.3, 0.1]):
         _tick(lake, n, drift)
-    _tick(lake, 0, 0.1, "churn")
     return lake
 
 
@@ -268,12 +251,11 @@ def filled(tmp_path: Path) -> Lake:
 def test_an_entry_that_was_cut_or_changed_is_named(
     filled: Lake, tmp_path: Path, column: str, row: int, value: object
 ) -> None:
-    """The use case is decided on no more; the others are."""
+    """Nothing is decided on it any more."""
     other = _rewritten(filled, tmp_path, lambda table: _with(table, column, row, value))
     named = 1 if column == "sequence" else row
-    with pytest.raises(PermanentError, match=rf"entry {named} of visits .*cut or was changed"):
+    with pytest.raises(PermanentError, match=rf"entry {named} of ledger .*cut or was changed"):
         ledger.book(other, "visits")
-    assert len(ledger.book(other, "churn").decisions) == 1
 
 
 @pytest.mark.parametrize("row", [0, 1])
@@ -284,17 +266,46 @@ def test_a_missing_entry_is_named_by_the_one_after_it(
     other = _rewritten(
         filled, tmp_path, lambda table: table.filter([n != row for n in range(table.num_rows)])
     )
-    with pytest.raises(PermanentError, match=f"entry {row + 1} of visits .*is missing"):
+    with pytest.raises(PermanentError, match=f"entry {row + 1} of ledger .*is missing"):
         ledger.book(other, "visits")
 
 
 def test_a_ledger_whose_last_file_is_cut_is_named(filled: Lake) -> None:
     """Never an empty or a shorter history."""
-    folder = Path(filled.root) / ledger.TABLE
+    folder = Path(filled.root) / TABLE
     newest = max(folder.glob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
     newest.write_bytes(newest.read_bytes()[:-40])
-    with pytest.raises(PermanentError, match=f"{ledger.TABLE}.*cannot be read"):
+    with pytest.raises(PermanentError, match=f"{TABLE}.*cannot be read"):
         ledger.book(filled, "visits")
+
+
+def test_a_ledger_whose_last_commit_is_cut_is_refused(filled: Lake) -> None:
+    """The log that names the files, as well as the files."""
+    log = Path(filled.root) / TABLE / "_delta_log"
+    newest = max(log.glob("*.json"))
+    newest.write_bytes(newest.read_bytes()[:-40])
+    with pytest.raises(PlatformError, match=TABLE):
+        ledger.book(filled, "visits")
+
+
+def test_the_ledger_of_another_use_case_is_refused(filled: Lake) -> None:
+    """As after a folder was copied."""
+    other = Lake(f"{filled.root}-copied")
+    other.append(ledger.table("churn"), filled.read_log(TABLE))
+    with pytest.raises(PermanentError, match="is of use case 'visits'"):
+        ledger.book(other, "churn")
+
+
+def test_the_ledger_is_kept_in_few_files(tmp_path: Path) -> None:
+    """Reading costs by file, and each commit makes one."""
+    lake = Lake(str(tmp_path))
+    most = 0
+    for n in range(25):
+        assert _tick(lake, n, 0.1) == "recorded"
+        files = DeltaTable(str(tmp_path / TABLE)).file_uris()
+        most = max(most, len(files))
+    assert most <= 11
+    assert len(ledger.book(lake, "visits").decisions) == 25
 
 
 def test_an_entry_of_another_release_is_named(tmp_path: Path) -> None:
@@ -303,15 +314,15 @@ def test_an_entry_of_another_release_is_named(tmp_path: Path) -> None:
     row = ledger._row(
         ledger.book(lake, "visits"), "decision", datetime(2013, 3, 1, tzinfo=UTC), '{"a": 1}'
     )
-    lake.append(ledger.TABLE, pa.Table.from_pylist([row], schema=ledger._schema()))
-    with pytest.raises(PermanentError, match=r"entry 0 of visits .*is no decision of this release"):
+    lake.append(TABLE, pa.Table.from_pylist([row], schema=ledger._schema()))
+    with pytest.raises(PermanentError, match=r"entry 0 of ledger .*is no decision of this release"):
         ledger.book(lake, "visits")
 
 
 def test_compaction_does_not_change_the_ledger(filled: Lake) -> None:
     """Nor who wins after it."""
     before = ledger.book(filled, "visits")
-    filled.compact(ledger.TABLE)
+    filled.compact(TABLE)
     now = ledger.book(filled, "visits")
     assert (now.entries, now.history, now.tail) == (before.entries, before.history, before.tail)
     assert ledger.record(filled, before, _decide(before.history, 3, 0.1)) == "recorded"
@@ -325,7 +336,8 @@ def test_decisions_through_the_ledger_equal_the_replayed_ones(tmp_path: Path) ->
         zip(days, [0.1, 0.3, 0.1, 0.3, 0.1, 0.1, 0.1, 0.3, 0.3, 0.1, 0.3, 0.1], strict=True)
     )
 
-    def signals_of(day: date, trained_until: date) -> Signals:
+    def signals_of(day: date, trained_until: date, served_from: date) -> Signals:
+        assert served_from in {trained_until, days[0]}
         return _signals(day, drifts[day], trained_until=trained_until)
 
     walked = replay(
@@ -334,7 +346,9 @@ def test_decisions_through_the_ledger_equal_the_replayed_ones(tmp_path: Path) ->
     trained_until, version = FIRST, 1
     for day in days:
         read = ledger.book(lake, "visits")
-        signals = signals_of(day, trained_until).model_copy(update={"champion_version": version})
+        signals = signals_of(day, trained_until, trained_until).model_copy(
+            update={"champion_version": version}
+        )
         now = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
         decision = policy(SPEC)(signals, read.history, COSTS, now)
         assert ledger.record(lake, read, decision) == "recorded"
@@ -352,8 +366,8 @@ def test_the_history_is_a_table_with_the_latest_first(filled: Lake) -> None:
     """One line a decision, at most so many, and a bar in a reason does not break it."""
     made = list(ledger.book(filled, "visits").decisions)
     made[2] = made[2].model_copy(update={"reasons": ("a | b",)})
-    lines = ledger.decisions_markdown(made, most=2).splitlines()
+    lines = ledger.history_markdown("visits", made[-2:], 1).splitlines()
     assert lines[2] == "| 2013-03-04 00:00 | 2013-03-03 | no |  | a \\| b |"
     assert "| **retrain** | 2013-03-02.v1 #1 | drift 0.3 is above 0.2 |" in lines[3]
-    assert lines[-1] == f"1 earlier decisions are in table `{ledger.TABLE}`."
-    assert ledger.decisions_markdown([]) == "No decision has been recorded."
+    assert lines[-1] == f"1 earlier decisions are in table `{TABLE}`."
+    assert ledger.history_markdown("visits", [], 0) == "No decision has been recorded."

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlops_assets.adapters.figures import markdown_image
 from mlops_assets.adapters.plots import (
     importance_plot,
-    markdown_image,
     reliability_plot,
     slices_plot,
     training_curve,

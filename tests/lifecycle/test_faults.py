@@ -98,7 +98,7 @@ def undisturbed(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         pytest.param(f"{LAKE}._create:after:1", id="after a table was made"),
         pytest.param(f"{LAKE}.write:after:2", id="before Dagster knows of a table"),
         pytest.param("mlops_assets.lifecycle.feature_views:compute:before:1", id="between stages"),
-        pytest.param("mlops_assets.lifecycle.feature_views:_call:after:2", id="amid a stage"),
+        pytest.param("mlops_assets.lifecycle.feature_views:view_rows:after:2", id="amid a stage"),
     ],
 )
 def test_a_run_that_was_killed_leaves_whole_partitions_and_the_next_completes(

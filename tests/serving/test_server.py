@@ -27,13 +27,14 @@ from serving_support import (
 )
 
 from mlops_assets.adapters.prediction_logs import read_predictions
+from mlops_assets.clock import now
 from mlops_assets.core.errors import DigestMismatchError, PermanentError, TransientError
 from mlops_assets.core.inference import encode, load_model, predict
 from mlops_assets.core.prediction_log import PredictionRecord
 from mlops_assets.serving.answers import Limits, Server
 from mlops_assets.serving.app import INLINE_BYTES, build_app
 from mlops_assets.serving.models import Follower, load_release, read_release
-from mlops_assets.serving.prediction_log import PredictionLog, now
+from mlops_assets.serving.prediction_log import PredictionLog
 
 JSON = {"content-type": "application/json"}
 RECORD = {"carrier": "UA", "hour": 17.0, "delay": None}

@@ -118,7 +118,8 @@ def test_a_classifiers_losses_are_those_of_its_days(metric) -> None:
         estimated=losses_of(reference.estimated, metric),
     )
     whole = getattr(performance(estimated, reference=reference), metric)
-    assert estimated_loss(losses_of(estimated, metric), losses) == pytest.approx(whole)
+    found_loss = estimated_loss(losses_of(estimated, metric), losses)
+    assert found_loss.model_dump() == pytest.approx(whole.model_dump())
     realized = realized_days(days, labels, scores, versions=3, roles="a")
     found = audit(losses_of(estimated, metric), losses_of(realized, metric), losses)
     assert np.mean([day.inside for day in found]) > 0.8

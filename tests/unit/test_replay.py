@@ -51,8 +51,9 @@ def matrix(n: int = 60, seed: int = 7) -> LossMatrix:
     return LossMatrix(days, days, 0.4 + 0.01 * np.maximum(age, 0) + noise, rows)
 
 
-def signals_of(day: date, trained_until: date) -> Signals:
+def signals_of(day: date, trained_until: date, served_from: date) -> Signals:
     """Drift grows with the champion's age; the version is left to the replay."""
+    assert trained_until <= served_from <= day
     age = (day - trained_until).days
     loss = 0.5 + 0.002 * age
     return Signals(
@@ -158,7 +159,9 @@ def test_replayed_decisions_equal_live_ones(described: dict[str, Any]) -> None:
     live: list[Decision] = []
     for day in days:
         now = day_start(next_day(day), "Europe/Berlin")
-        signals = signals_of(day, trained_until).model_copy(update={"champion_version": version})
+        signals = signals_of(day, trained_until, trained_until).model_copy(
+            update={"champion_version": version}
+        )
         kept = Signals.model_validate_json(signals.model_dump_json())
         zoned = now.astimezone(ZoneInfo("Europe/Berlin"))
         decision = Decision.model_validate_json(

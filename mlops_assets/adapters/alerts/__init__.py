@@ -6,8 +6,9 @@ from mlops_assets.adapters.alerts.channels import (
     JsonLines,
     RefusedMessageError,
 )
+from mlops_assets.adapters.alerts.config import channels_of
 from mlops_assets.adapters.alerts.delivery import Delivered, flush
-from mlops_assets.adapters.alerts.log import entries, record, resolve
+from mlops_assets.adapters.alerts.log import entries, record, resolve, settle
 from mlops_assets.adapters.alerts.sns import Sns
 from mlops_assets.adapters.alerts.webhook import Webhook
 
@@ -19,8 +20,10 @@ __all__ = [
     "RefusedMessageError",
     "Sns",
     "Webhook",
+    "channels_of",
     "entries",
     "flush",
     "record",
     "resolve",
+    "settle",
 ]

@@ -38,8 +38,9 @@ def flush(
     *,
     pauses_s: Sequence[float] = (0.5, 2.0),
     budget_s: float = 30.0,
+    use_case: str | None = None,
 ) -> list[Delivered]:
-    """Sends to each channel what it has not got yet, the most severe first.
+    """Sends to each channel what it has not got yet, of one use case or all, the most severe first.
 
     Each channel has its own thread and fails alone. A transient failure is tried again after each
     of ``pauses_s``; a channel that still fails, or has to be mended, keeps the rest for the next
@@ -56,12 +57,13 @@ def flush(
     names = [channel.name for channel in channels]
     if len(set(names)) < len(names):
         raise PermanentError(f"two channels have one name, of {', '.join(names)}: rename one")
-    history, waiting = fold(log.entries(lake), policy)
+    history, waiting = fold(log.entries(lake, use_case), policy)
     summaries = [storm_summary(history, use_case, now) for use_case in list(history.capped)]
     new = [entry for entry in summaries if entry is not None]
     log.append_entries(lake, new)
     ordered = sorted([*waiting, *new], key=_urgency, reverse=True)
-    done = {(delivery.id, delivery.channel) for delivery in log.deliveries(lake)}
+    sent = log.deliveries(lake, {entry.id for entry in ordered})
+    done = {(delivery.id, delivery.channel) for delivery in sent}
     todo = [
         (channel, [entry for entry in ordered if (entry.id, channel.name) not in done])
         for channel in channels

@@ -4,11 +4,21 @@ An alert is recorded before it is sent. A process that is killed in between leav
 a delivery, which the next flush sends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from mlops_assets.core.alerts import Alert, Entry, Key, Policy, fold, judge, resolution
+from mlops_assets.core.alert_watch import unexpected
+from mlops_assets.core.alerts import (
+    Alert,
+    Entry,
+    History,
+    Key,
+    Policy,
+    fold,
+    judge,
+    resolution,
+)
 from mlops_assets.core.errors import MissingPartitionsError, PermanentError
 from mlops_assets.core.records import Record
 
@@ -71,20 +81,42 @@ def resolve(
     return found
 
 
-def entries(lake: "Lake") -> list[Entry]:
-    """The whole log, in the order of recording.
+def settle(
+    lake: "Lake",
+    use_case: str,
+    observed: Sequence[Alert],
+    ended: Mapping[Key, str],
+    policy: Policy,
+    at: datetime,
+) -> History:
+    """Brings the log of ``use_case`` to ``observed``, in one commit; returns what it amounts to.
+
+    What is observed is recorded as by :func:`record`; what is open and is not observed is closed,
+    with the cause in ``ended`` where there is one. Repeating a call changes nothing.
+    """
+    history, _ = fold(entries(lake, use_case), policy)
+    found = judge(observed, history)
+    for key in unexpected(history, {alert.key for alert in observed}):
+        closed = resolution(history, key, ended.get(key, "it is not observed any more"), at)
+        found += [closed] if closed is not None else []
+    append_entries(lake, found)
+    return history
+
+
+def entries(lake: "Lake", use_case: str | None = None) -> list[Entry]:
+    """The log, of one use case or all, in the order of recording.
 
     Raises PermanentError for an entry that is none.
     """
-    return _read(lake, TABLE, Entry)
+    return _read(lake, TABLE, Entry, None if use_case is None else ("use_case", [use_case]))
 
 
-def deliveries(lake: "Lake") -> list[Delivery]:
-    """How each entry ended in each channel, in the order of recording.
+def deliveries(lake: "Lake", ids: Collection[str] | None = None) -> list[Delivery]:
+    """How each entry, of ``ids`` or all, ended in each channel, in the order of recording.
 
     Raises PermanentError for a delivery that is none.
     """
-    return _read(lake, DELIVERIES, Delivery)
+    return _read(lake, DELIVERIES, Delivery, None if ids is None else ("id", ids))
 
 
 def append_entries(lake: "Lake", found: Sequence[Entry]) -> None:
@@ -142,11 +174,21 @@ def _append(lake: "Lake", table: str, rows: "pa.Table") -> None:
         lake.compact(table)
 
 
-def _read(lake: "Lake", table: str, document: type[Document]) -> list[Document]:
+def _read(
+    lake: "Lake",
+    table: str,
+    document: type[Document],
+    only: tuple[str, Collection[str]] | None,
+) -> list[Document]:
+    import pyarrow.compute as pc
+
     try:
         rows = lake.read_log(table)
     except MissingPartitionsError:
         return []  # Nothing was recorded yet.
+    if only is not None:
+        column, values = only
+        rows = rows.filter(pc.field(column).isin(list(values)))
     try:
         return [document.model_validate_json(text) for text in rows["record"].to_pylist()]
     except ValueError as error:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlops_assets.adapters.alerts.channels import RefusedMessageError
+from mlops_assets.adapters.alerts.secret import read_secret
 from mlops_assets.core.alert_text import Links, as_text, title
 from mlops_assets.core.alerts import Entry
 from mlops_assets.core.errors import PermanentError, TransientError
@@ -19,11 +20,12 @@ _MESSAGE_CODES = frozenset({"InvalidParameter", "InvalidParameterValue", "Valida
 class Sns:
     """Publishes each alert as text, with attributes for filter policies.
 
-    Region comes from the topic's ARN, credentials and endpoint from the environment
-    (``AWS_ENDPOINT_URL``, …). ``timeout_s`` is for connecting and for each wait for an answer.
+    ``topic`` is the topic's ARN, or refers to it as ``env:NAME`` or ``file:/path``. The region
+    comes from it, credentials and endpoint from the environment (``AWS_ENDPOINT_URL``, …).
+    ``timeout_s`` is for connecting and for each wait for an answer.
     """
 
-    topic_arn: str
+    topic: str
     name: str = "sns"
     timeout_s: float = 10.0
 
@@ -38,7 +40,7 @@ class Sns:
             HTTPClientError,
         )
 
-        alert = entry.alert
+        alert, arn = entry.alert, self._arn()
         attributes = {
             "id": entry.id,
             "event": entry.event,
@@ -54,9 +56,11 @@ class Sns:
         )
         try:
             # Channels run in threads, which may not share boto3's default session.
-            client = boto3.session.Session().client("sns", region_name=self._region, config=config)
+            client = boto3.session.Session().client(
+                "sns", region_name=_region(arn, self.name), config=config
+            )
             client.publish(
-                TopicArn=self.topic_arn,
+                TopicArn=arn,
                 Subject=title(entry).encode("ascii", "replace").decode()[:_SUBJECT_CHARACTERS],
                 Message=as_text(entry, links),
                 MessageAttributes={
@@ -65,7 +69,7 @@ class Sns:
                 },
             )
         except ClientError as error:
-            raise self._refusal(error) from error
+            raise self._refusal(error, arn) from error
         except (ConnectionError, HTTPClientError) as error:
             raise TransientError(f"channel {self.name}: no answer: {error}") from error
         except BotoCoreError as error:
@@ -73,23 +77,26 @@ class Sns:
                 f"channel {self.name}: {error}; correct the topic, region or credentials"
             ) from error
 
-    @property
-    def _region(self) -> str:
-        # arn:aws:sns:REGION:ACCOUNT:NAME
-        parts = self.topic_arn.split(":")
-        if len(parts) != 6 or parts[2] != "sns" or not parts[3]:
-            raise PermanentError(
-                f"channel {self.name}: {self.topic_arn!r} is no ARN of an SNS topic; give one like "
-                "arn:aws:sns:eu-west-1:123456789012:alerts"
-            )
-        return parts[3]
+    def _arn(self) -> str:
+        return read_secret(self.topic) if self.topic.startswith(("env:", "file:")) else self.topic
 
-    def _refusal(self, error: "ClientError") -> PermanentError | TransientError:
+    def _refusal(self, error: "ClientError", arn: str) -> PermanentError | TransientError:
         code = error.response.get("Error", {}).get("Code", "unknown")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        answer = f"channel {self.name}: SNS answered {status} {code} for {self.topic_arn}"
+        answer = f"channel {self.name}: SNS answered {status} {code} for {arn}"
         if status >= 500 or status == 429 or "Throttl" in code:
             return TransientError(answer)
         if code in _MESSAGE_CODES:
             return RefusedMessageError(f"{answer}: it does not take this message")
         return PermanentError(f"{answer}; correct the topic or this process's permission")
+
+
+def _region(arn: str, channel: str) -> str:
+    # arn:aws:sns:REGION:ACCOUNT:NAME
+    parts = arn.split(":")
+    if len(parts) != 6 or parts[2] != "sns" or not parts[3]:
+        raise PermanentError(
+            f"channel {channel}: {arn!r} is no ARN of an SNS topic; give one like "
+            "arn:aws:sns:eu-west-1:123456789012:alerts"
+        )
+    return parts[3]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from mlops_assets.adapters.validation.frames import comparable, frame_of
@@ -175,8 +176,12 @@ def _record(finding: Finding, key: str, outcome: _Outcome, start: int) -> None:
         finding.failed[key] = outcome.observed
 
 
+@cache
 def _batches() -> BatchDefinition:
-    """Where frames are handed to Great Expectations: in memory, silent, talking to nobody."""
+    """Where frames are handed to Great Expectations: in memory, silent, talking to nobody.
+
+    Made once: a context costs as much as validating a day does.
+    """
     import great_expectations as gx
     from great_expectations.data_context.types.base import (
         DataContextConfig,

@@ -252,24 +252,27 @@ def _delays(
         "planned": pl.len(),
         "cancelled": pl.col("cancelled").sum(),
     }
-    outcomes = (
+    # Each entity's counts of all outcomes up to a day: those of some days are a difference of two.
+    totals = (
         flights.filter(_days_between("flight_day", "known_day").is_between(0, _SLOWEST_DAYS))
         .group_by(*keys, "known_day")
         .agg(**counts)
+        .sort("known_day")
+        .with_columns(pl.col(name).cast(pl.Int64).cum_sum().over(keys) for name in counts)
     )
-    ago = pl.DataFrame({"ago": range(1, 8)}, schema={"ago": pl.Int8})
-    sums = {f"{name}_7d": pl.col(name).sum() for name in counts} | {
-        f"{name}_1d": pl.col(name).filter(pl.col("ago") == 1).sum() for name in counts
-    }
-    rows = (
-        _inside(flights, window)
-        .select(*keys, day="flight_day")
-        .unique()
-        .join(ago, how="cross")
-        .with_columns(known_day=pl.col("day") - pl.duration(days="ago"))
-        .join(outcomes, on=[*keys, "known_day"], how="left")
-        .group_by(*keys, "day")
-        .agg(**sums)
+    rows = _inside(flights, window).select(*keys, day="flight_day").unique().sort("day")
+    for ago in (1, 2, 8):
+        rows = rows.join_asof(
+            totals.rename({name: f"{name}_until_{ago}" for name in counts}),
+            left_on=pl.col("day") - pl.duration(days=ago),
+            right_on="known_day",
+            by=keys,
+            check_sortedness=False,
+        )
+    rows = rows.with_columns(pl.selectors.matches("_until_").fill_null(0)).with_columns(
+        (pl.col(f"{name}_until_1") - pl.col(f"{name}_until_{ago}")).alias(f"{name}_{days}")
+        for name in counts
+        for ago, days in ((2, "1d"), (8, "7d"))
     )
     start = _midnight(pl.col("day"), window.timezone)
     shares = [("late", "late", "arrived"), ("dep_delay", "delay", "left")]

@@ -75,6 +75,8 @@ def visits(window: Window) -> pl.DataFrame:
                 frame = frame.with_columns(pl.col("minutes") + 1)
             case "few":
                 frame = frame.head(5)
+            case "half":
+                frame = frame.head(ROWS_A_DAY // 2)
             case None:
                 pass
             case other:

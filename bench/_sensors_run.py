@@ -1,0 +1,173 @@
+"""One process of the sensors benchmark: tick the sensors of ``COUNT`` use cases in ``FOLDER``.
+
+A tick is what Dagster's code server does when the daemon asks it for one, in this process: neither
+gRPC nor the daemon's own record of the tick is in it.
+"""
+
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin
+from dagster._grpc.impl import get_external_sensor_execution
+
+from bench._sensors_state import NOW, functions, spec_of
+from mlops_assets import clock
+from mlops_assets.lifecycle.platform import Places, Platform, resources_at
+from mlops_assets.lifecycle.use_case import use_case_definitions
+
+SENSORS = ("new_data", "retraining", "alerts")
+FLOOR = "empty"
+"""A sensor that does nothing, beside each use case's own."""
+
+PASSES = 3
+"""Idle ticks of each sensor; the median counts."""
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def empty_sensor(name: str) -> dg.SensorDefinition:
+    """What Dagster itself costs: a sensor with the platform's resource that skips."""
+
+    @dg.sensor(name=name)
+    def _empty(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SkipReason:
+        del context, platform
+        return dg.SkipReason("nothing is new")
+
+    return _empty
+
+
+class Ticks:
+    """All sensors, ticked in turn as the daemon does, with their cursors."""
+
+    def __init__(self, count: int, folder: Path, instance: dg.DagsterInstance) -> None:
+        shared, specs = functions(), [spec_of(number) for number in range(count)]
+        self.names = {
+            kind: [f"{spec.name}_{kind}" for spec in specs] for kind in (FLOOR, *SENSORS)
+        }
+        channels = Places.under(folder / "state")
+        definitions = dg.Definitions.merge(
+            *(use_case_definitions(spec, shared) for spec in specs),
+            dg.Definitions(
+                sensors=[empty_sensor(name) for name in self.names[FLOOR]],
+                resources=resources_at(channels) | {"platform": _quiet(channels, folder)},
+            ),
+        )
+        self.repository = definitions.get_repository_def()
+        self.instance = instance
+        self.cursors: dict[str, str | None] = {}
+
+    def tick(self, kind: str) -> tuple[float, list[SensorExecutionData]]:
+        """One tick of every use case's sensor of ``kind``: seconds in all, and what each said."""
+        said: list[SensorExecutionData] = []
+        begun = time.perf_counter()
+        for name in self.names[kind]:
+            found = get_external_sensor_execution(
+                self.repository,
+                RegisteredCodeLocationOrigin("bench"),
+                self.instance.get_ref(),
+                sensor_name=name,
+                last_tick_completion_timestamp=None,
+                last_run_key=None,
+                cursor=self.cursors.get(name),
+                log_key=None,
+                last_sensor_start_timestamp=None,
+            )
+            if not isinstance(found, SensorExecutionData):
+                raise RuntimeError(f"{name} failed: {found.error}")
+            self.cursors[name] = found.cursor
+            said.append(found)
+        seconds = time.perf_counter() - begun
+        for found in said:
+            for event in found.asset_events:
+                self.instance.report_runless_asset_event(event)
+        return seconds, said
+
+
+def _quiet(places: Places, folder: Path) -> Platform:
+    platform = Platform.at(places)
+    return platform.model_copy(update={"alert_channels": f"jsonl:{folder / 'alerts.jsonl'}"})
+
+
+def measure(count: int, folder: Path) -> dict[str, object]:
+    """Seconds of all use cases' ticks, by sensor: the first ones, idle ones, and with a new day."""
+    instance = instance_in(folder / "dagster")
+    begun = time.perf_counter()
+    ticks = Ticks(count, folder, instance)
+    loaded = time.perf_counter() - begun
+    before = peak_mib()
+    first = {kind: ticks.tick(kind)[0] for kind in (FLOOR, *SENSORS)}
+    # What the first ones have left to do, as sending a first alert.
+    for kind in SENSORS:
+        ticks.tick(kind)
+    warm = peak_mib()
+    idle: dict[str, list[float]] = {kind: [] for kind in (FLOOR, *SENSORS)}
+    for _ in range(PASSES):
+        for kind, seconds in idle.items():
+            took, said = ticks.tick(kind)
+            check_idle(kind, said)
+            seconds.append(took)
+    peak = peak_mib()
+    clock.set_to(Path(os.environ[clock.ENV]), NOW + timedelta(days=1))
+    requests: dict[str, int] = {}
+    new_day: dict[str, float] = {}
+    for kind in SENSORS:
+        new_day[kind], said = ticks.tick(kind)
+        requests[kind] = sum(len(each.run_requests or ()) for each in said)
+    instance.dispose()
+    return {
+        "loaded": loaded,
+        "first": first,
+        "idle": {kind: sorted(seconds)[PASSES // 2] for kind, seconds in idle.items()},
+        "new_day": new_day,
+        "requests": requests,
+        "mib": {"definitions": before, "first ticks": warm, "idle ticks": peak},
+    }
+
+
+def check_idle(kind: str, said: Sequence[SensorExecutionData]) -> None:
+    """Raise RuntimeError for a tick that was not idle: its seconds would be of something else."""
+    for each in said:
+        busy = bool(each.run_requests or each.asset_events)
+        if kind == "new_data":
+            busy = busy or not json.loads(each.cursor or "{}").get("seen")
+        if kind == "alerts":
+            busy = busy or not (each.skip_message or "").startswith("nothing new")
+        if kind == "retraining":
+            busy = busy or not (each.skip_message or "").startswith("unchanged")
+        if busy:
+            raise RuntimeError(f"a tick of {kind} was not idle: {each.skip_message}")
+
+
+def instance_in(folder: Path) -> dg.DagsterInstance:
+    """An instance that is configured as the repository's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = (_ROOT / "dagster.yaml").read_text().replace(".mlops/dagster", str(folder))
+    (folder / "dagster.yaml").write_text(text)
+    return dg.DagsterInstance.from_config(str(folder))
+
+
+def peak_mib() -> float:
+    """The most memory that this process has had so far."""
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kib / 1024 if sys.platform != "darwin" else kib / 2**20
+
+
+def main() -> None:
+    """Print the measurements as JSON."""
+    warnings.simplefilter("ignore")
+    count, folder = int(sys.argv[1]), Path(sys.argv[2])
+    print(json.dumps(measure(count, folder)))
+
+
+if __name__ == "__main__":
+    main()

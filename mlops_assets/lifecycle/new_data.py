@@ -1,0 +1,317 @@
+"""The sensor that asks for what sources have and the lake has not, and for what late data touches.
+
+It compares: what the sources have now with the versions that were ingested, and what each computed
+partition was made of with what is there now. It remembers nothing that matters (its cursor spares
+work while nothing changes), so neither a crash, nor a second daemon, nor a clock that goes back
+loses anything, and what was done is not asked for again.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import dagster as dg
+
+from mlops_assets import clock
+from mlops_assets.adapters.functions import Functions
+from mlops_assets.core.arrivals import (
+    UNDATED,
+    Group,
+    Recorded,
+    Stage,
+    arrived,
+    content_of,
+    ended_days,
+    groups,
+    inputs_of,
+    stale,
+)
+from mlops_assets.core.monitoring_records import PartitionInputs
+from mlops_assets.core.spec import UseCaseSpec
+from mlops_assets.lifecycle import switches
+from mlops_assets.lifecycle.assets import asset_key
+from mlops_assets.lifecycle.new_data_sources import Had, Source, sources_of
+from mlops_assets.lifecycle.partition_inputs import stages_of
+from mlops_assets.lifecycle.platform import Platform
+from mlops_assets.lifecycle.under_way import RANGE_END_TAG, RANGE_START_TAG, attempts, being_made
+
+MOST_RUNS = 20
+"""Runs that a tick asks for; the next tick asks for the others."""
+
+MOST_ATTEMPTS = 3
+"""Runs in a row for the same content, after which somebody has to look."""
+
+MOST_SECONDS = 20.0
+"""After which a tick leaves further sources to the next one: Dagster ends a tick at 60 seconds."""
+
+INTERVAL_SECONDS = 30
+
+USE_CASE_TAG = "mlops/arrivals"
+CONTENT_TAG = "mlops/arrivals_content"
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """What spares the next tick work."""
+
+    seen: str = ""
+    """Stands for all that a tick looked at that found nothing to do."""
+    said: tuple[str, ...] = ()
+    """What it said about that."""
+    after: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Where to look first, by source."""
+
+    @classmethod
+    def of(cls, text: str | None) -> "Cursor":
+        """The cursor in ``text``; an empty one when that is none of this release."""
+        try:
+            found = json.loads(text or "{}")
+            return cls(found["seen"], tuple(found["said"]), dict(found["after"]))
+        except (ValueError, KeyError, TypeError):
+            return cls()
+
+    def text(self) -> str:
+        """The cursor as Dagster keeps it."""
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a tick asks for, and what it says about it."""
+
+    requests: tuple[dg.RunRequest, ...]
+    said: tuple[str, ...]
+    cursor: Cursor
+
+
+def new_data_sensor(
+    spec: UseCaseSpec, functions: Functions, stages: Sequence[Stage] | None = None
+) -> dg.SensorDefinition:
+    """The sensor ``<use_case>_new_data``.
+
+    ``stages`` (each behind what it reads) are those whose assets write down what they were made of
+    and read other days than their own; default: the feature views and the batch predictions.
+    """
+    sources = sources_of(spec, functions)
+    known = stages_of(spec) if stages is None else stages
+    names = [*(source.asset for source in sources), *(stage.name for stage in known)]
+    name = f"{spec.name}_new_data"
+
+    @dg.sensor(
+        name=name,
+        target=dg.AssetSelection.assets(*(asset_key(spec, asset) for asset in names)),
+        default_status=switches.default_status(name),
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        description="Asks for the days that sources have and the lake has not, and for days of "
+        "features and predictions that late or corrected data touches.",
+    )
+    def _new_data(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
+        made = plan(spec, sources, known, platform, context.instance, Cursor.of(context.cursor))
+        for line in made.said:
+            context.log.info(line)
+        return dg.SensorResult(
+            run_requests=list(made.requests),
+            skip_reason=None if made.requests else "; ".join(made.said) or "nothing is new",
+            cursor=made.cursor.text(),
+        )
+
+    return _new_data
+
+
+def plan(
+    spec: UseCaseSpec,
+    sources: Sequence[Source],
+    stages: Sequence[Stage],
+    platform: Platform,
+    instance: dg.DagsterInstance,
+    cursor: Cursor,
+) -> Plan:
+    """What to ask for now: first what sources have, then what was made of other things.
+
+    A partition that waits for another one is left to a later tick.
+    """
+    from mlops_assets.adapters import inputs
+
+    window = ended_days(clock.now(), spec.start, spec.end, spec.timezone)
+    days = [] if window is None else window.partitions
+    names = [*(source.asset for source in sources), *(stage.name for stage in stages)]
+
+    def documents() -> dict[str, bytes]:
+        return {name: inputs.content(platform.documents_url, spec.name, name) for name in names}
+
+    def parsed(name: str) -> dict[str, PartitionInputs]:
+        where = inputs.place(platform.documents_url, spec.name, name)
+        return inputs.parse(written[name], where)
+
+    written = documents()
+    had, said = _ask(sources, platform, days, parsed, cursor)
+    after = {name: found.after for name, found in had.items() if found.after}
+    seen = _fingerprint(days[-1:], stages, written, had)
+    if seen == cursor.seen:
+        return Plan((), (*said, *cursor.said), Cursor(seen, cursor.said, after))
+    tick = _Tick(spec, instance, being_made(spec, instance, days))
+    if documents() != written:
+        # A run ended just now: what it wrote down and what is being made do not fit each other.
+        return Plan((), (*said, "a run wrote something meanwhile"), Cursor("", (), after))
+    recorded = {name: parsed(name) for name in names}
+    new = {name: arrived(found.versions, recorded[name]) for name, found in had.items()}
+    for group in groups(new, days):
+        tick.ask(group, lambda asset, key: had[asset].versions[key])
+    found = stale(stages, days, recorded, tick.pending)
+    wanted = _with_lost(spec, instance, found.wanted, found.unrecorded)
+    joints = _joints(stages, wanted, days, recorded)
+    for group in groups(wanted, days):
+        tick.ask(group, lambda asset, key: joints[asset][key])
+    settled = not (tick.requests or tick.waits or found.held or found.unrecorded)
+    return Plan(
+        tuple(tick.requests),
+        (*said, *tick.said),
+        Cursor(seen if settled else "", tuple(tick.said) if settled else (), after),
+    )
+
+
+def _ask(
+    sources: Sequence[Source],
+    platform: Platform,
+    days: Sequence[str],
+    recorded: Callable[[str], Mapping[str, PartitionInputs]],
+    cursor: Cursor,
+) -> tuple[dict[str, Had], list[str]]:
+    """What each source has of ``days``; one that fails has nothing, and does not stop others."""
+    begun = time.monotonic()
+    had: dict[str, Had] = {}
+    said: list[str] = []
+    wanted = {*days, UNDATED}
+    for source in sources:
+        if time.monotonic() - begun > MOST_SECONDS:
+            said.append(f"the source of {source.asset} has to wait: others took {MOST_SECONDS} s")
+            continue
+        before = cursor.after.get(source.asset, "")
+        try:
+            found = source.look(platform, days, recorded(source.asset), before)
+        # Teams write these functions: whatever one raises must not stop the other sources.
+        except Exception as error:  # noqa: BLE001 - see above
+            said.append(f"the source of {source.asset} failed: {type(error).__name__}: {error}")
+            continue
+        kept = {key: version for key, version in found.versions.items() if key in wanted}
+        had[source.asset] = Had(kept, found.after)
+    return had, said
+
+
+def _fingerprint(
+    last: Sequence[str],
+    stages: Sequence[Stage],
+    written: Mapping[str, bytes],
+    had: Mapping[str, Had],
+) -> str:
+    """Stands for all that a tick decides by, but what is being made."""
+    digest = hashlib.sha256(repr((list(last), stages)).encode())
+    for name, document in written.items():
+        digest.update(f"\n{name} {len(document)}\n".encode())
+        digest.update(document)
+    for name, found in had.items():
+        digest.update(f"\n{name} {found.versions}".encode())
+    return digest.hexdigest()
+
+
+def _with_lost(
+    spec: UseCaseSpec,
+    instance: dg.DagsterInstance,
+    wanted: Mapping[str, Sequence[str]],
+    unrecorded: Mapping[str, Sequence[str]],
+) -> dict[str, list[str]]:
+    """``wanted``, and partitions that were made without anybody writing down of what.
+
+    Two writers at the same moment lose such a record, and tables of an earlier release have none.
+    A partition that was never made is not among them: the assets' conditions ask for it.
+    """
+    result = {name: list(partitions) for name, partitions in wanted.items()}
+    for name, partitions in unrecorded.items():
+        key = asset_key(spec, name)
+        if UNDATED in partitions:
+            made = {UNDATED} if instance.get_latest_materialization_event(key) else set[str]()
+        else:
+            made = set(instance.get_materialized_partitions(key))
+        if lost := made.intersection(partitions):
+            result[name] = sorted({*result.get(name, ()), *lost})
+    return result
+
+
+def _joints(
+    stages: Sequence[Stage],
+    wanted: Mapping[str, Sequence[str]],
+    days: Sequence[str],
+    recorded: Recorded,
+) -> dict[str, dict[str, str]]:
+    """What the ``wanted`` partitions would be made of, by stage and partition."""
+    digests = {
+        name: {key: entry.digest for key, entry in entries.items()}
+        for name, entries in recorded.items()
+    }
+    return {
+        stage.name: {
+            key: found.joint
+            for key, found in inputs_of(stage, days, digests, set(wanted[stage.name])).items()
+        }
+        for stage in stages
+        if stage.name in wanted
+    }
+
+
+class _Tick:
+    """Collects what one tick asks for."""
+
+    def __init__(
+        self, spec: UseCaseSpec, instance: dg.DagsterInstance, busy: Mapping[str, set[str]]
+    ) -> None:
+        self.spec = spec
+        self.instance = instance
+        self.busy = busy
+        self.requests: list[dg.RunRequest] = []
+        self.said: list[str] = []
+        self.waits = False
+        """Whether anything is left to a later tick."""
+        self.pending = {name: set(partitions) for name, partitions in busy.items()}
+        """Partitions that are being made, or asked for, by asset."""
+
+    def ask(self, group: Group, version: Callable[[str, str], str]) -> None:
+        """Ask for ``group``, but for assets that a run is under way for, or that it is vain for."""
+        free = tuple(asset for asset in group.assets if asset not in self.busy)
+        self.waits = self.waits or free != group.assets or bool(self.busy)
+        if not free:
+            return
+        group = Group(free, group.days)
+        content = content_of(group, version)
+        keys = [asset_key(self.spec, asset) for asset in free]
+        use_case = (USE_CASE_TAG, self.spec.name)
+        tried = attempts(self.instance, use_case, (CONTENT_TAG, content), keys)
+        what = f"{', '.join(free)} {_span(group)}".strip()
+        if tried.in_a_row >= MOST_ATTEMPTS:
+            self.said.append(
+                f"{what}: {tried.in_a_row} runs in a row did not make it. Correct what they failed "
+                "with and materialize it; a change at the source is asked for by itself"
+            )
+            return
+        for asset in free:
+            self.pending.setdefault(asset, set()).update(group.days or (UNDATED,))
+        if len(self.requests) >= MOST_RUNS:
+            self.waits = True
+            return
+        tags = {USE_CASE_TAG: self.spec.name, CONTENT_TAG: content}
+        if group.days:
+            tags |= {RANGE_START_TAG: group.days[0], RANGE_END_TAG: group.days[-1]}
+        self.requests.append(
+            dg.RunRequest(
+                run_key=f"{self.spec.name}/{content}/{tried.ever}", asset_selection=keys, tags=tags
+            )
+        )
+        again = f" (attempt {tried.in_a_row + 1})" if tried.in_a_row else ""
+        self.said.append(f"asks for {what}{again}")
+
+
+def _span(group: Group) -> str:
+    if len(group.days) < 2:
+        return "".join(group.days)
+    return f"{group.days[0]} to {group.days[-1]}"

@@ -1,0 +1,1 @@
+"""A year replayed day by day, as if it were live."""

@@ -1,0 +1,149 @@
+"""Dagster's daemon in one process: sensors tick, and what they request runs here, in order.
+
+`dagster dev` starts a process for each run, which costs seconds; a replay at full speed cannot
+afford that. The sensors, conditions and assets are the same, and so is the instance.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from mlops_assets.lifecycle.assets import contiguous
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
+
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+RUN_KEY = "dagster/run_key"
+SENSOR_NAME = "dagster/sensor_name"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run that a tick has asked for; ``partitions`` are its first and last, if it has any."""
+
+    run_id: str
+    assets: tuple[str, ...]
+    partitions: tuple[str, str] | None
+    success: bool
+    tags: Mapping[str, str]
+
+
+@dataclass
+class Daemon:
+    """Ticks the sensors of ``definitions`` on ``instance`` and executes what they request."""
+
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+    _cursors: dict[str, str | None] = field(default_factory=dict[str, str | None])
+    _automation: "AssetDaemonCursor | None" = None
+    log: list[str] = field(default_factory=list[str])
+    """What each tick has said, the last ones last."""
+
+    def tick(self, sensor: str) -> list[Ran]:
+        """One tick of the sensor ``sensor``, and its runs."""
+        definition = self.definitions.resolve_sensor_def(sensor)
+        context = dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self._cursors.get(sensor),
+            definitions=self.definitions,
+            sensor_name=sensor,
+            resources=dict(self.definitions.resources or {}),
+        )
+        with context:
+            result = definition.evaluate_tick(context)
+        for event in result.asset_events:
+            self.instance.report_runless_asset_event(event)
+        if result.skip_message:
+            self.log.append(f"{sensor}: {result.skip_message}")
+        ran: list[Ran] = []
+        for request in result.run_requests or ():
+            tags = {**request.tags, SENSOR_NAME: sensor}
+            if request.run_key is not None:
+                tags[RUN_KEY] = request.run_key
+                known = {SENSOR_NAME: sensor, RUN_KEY: request.run_key}
+                if self.instance.get_runs(dg.RunsFilter(tags=known), limit=1):
+                    continue
+            ran.append(self._run(request.asset_selection or (), tags, request.run_config))
+        # As the daemon does: kept only when everything that the tick asked for has been launched.
+        self._cursors[sensor] = result.cursor
+        return ran
+
+    def automate(self, most: int = 5) -> list[Ran]:
+        """What the declarative conditions ask for, again and again until they ask for nothing.
+
+        ``most`` bounds the rounds, so that conditions that chase each other end.
+        """
+        ran: list[Ran] = []
+        for _ in range(most):
+            evaluated = dg.evaluate_automation_conditions(
+                self.definitions, self.instance, cursor=self._automation
+            )
+            self._automation = evaluated.cursor
+            if not evaluated.total_requested:
+                break
+            requested = {
+                result.key: sorted(filter(None, evaluated.get_requested_partitions(result.key)))
+                for result in evaluated.results
+                if result.true_subset.size
+            }
+            for assets, days in by_day(requested):
+                tags = {RANGE_START: days[0], RANGE_END: days[-1]} if days else {}
+                ran.append(self._run(assets, tags, {}))
+        return ran
+
+    def _run(
+        self,
+        assets: Iterable[dg.AssetKey],
+        tags: Mapping[str, str],
+        run_config: Mapping[str, object],
+    ) -> Ran:
+        keys = list(assets)
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        result = self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance,
+            asset_selection=keys,
+            tags=dict(tags),
+            run_config={**quiet, **run_config},
+            raise_on_error=False,
+        )
+        days = (tags[RANGE_START], tags[RANGE_END]) if RANGE_START in tags else None
+        names = tuple(key.path[-1] for key in keys)
+        return Ran(result.run_id, names, days, result.success, tags)
+
+
+def by_day(
+    requested: Mapping[dg.AssetKey, Sequence[str]],
+) -> list[tuple[list[dg.AssetKey], list[str]]]:
+    """Assets and the days of one run each, in the order of the days.
+
+    A day's assets go into one run, and following days with the same assets too: an asset depends on
+    others of the same day and of days before. Assets without days come first, in a run of theirs.
+    """
+    runs: list[tuple[list[dg.AssetKey], list[str]]] = []
+    unpartitioned = [key for key, days in requested.items() if not days]
+    if unpartitioned:
+        runs.append((unpartitioned, []))
+    assets_of: dict[str, list[dg.AssetKey]] = {}
+    for key in sorted(requested, key=lambda key: key.to_user_string()):
+        for day in requested[key]:
+            assets_of.setdefault(day, []).append(key)
+    # All days between the first and the last, so that "contiguous" means following each other.
+    same: list[tuple[list[dg.AssetKey], list[str]]] = []
+    for day in sorted(assets_of):
+        if same and same[-1][0] == assets_of[day]:
+            same[-1][1].append(day)
+        else:
+            same.append((assets_of[day], [day]))
+    for assets, days in same:
+        runs += [(assets, part) for part in contiguous(days, _every_day(days))]
+    return runs
+
+
+def _every_day(days: Sequence[str]) -> list[str]:
+    first, last = date.fromisoformat(days[0]), date.fromisoformat(days[-1])
+    return [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
