@@ -37,11 +37,11 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m compileall -q mlops_assets
 	@touch $@
 
-demo: setup ## run the flight-delay use case from raw data to endpoint (KEEP=1 leaves it up)
-	@$(BIN)/mlops demo $(if $(KEEP),--keep)
+demo: setup ## from raw data to an endpoint, then ten weeks live (KEEP=1 leaves it up, DAYS=14, FRESH=1)
+	@$(BIN)/mlops demo $(if $(KEEP),--keep) $(if $(DAYS),--days $(DAYS)) $(if $(FRESH),--fresh)
 
-dev: setup ## Dagster's UI on http://127.0.0.1:3000 (PORT=3001 for another port)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(or $(PORT),3000)
+dev: setup ## Dagster's UI on http://127.0.0.1:3000 (PORT=3001; REPLAY=1 with live traffic, FROM=2013-03-01 SPEED=1d/1h)
+	@$(if $(REPLAY),export MLOPS_ENV=replay MLOPS_CLOCK="$(or $(MLOPS_STATE),$(CURDIR)/.mlops)/replay/clock.json"; TERM=dumb $(BIN)/mlops replay flight_delays $(if $(FROM),--from $(FROM)) $(if $(SPEED),--speed $(SPEED)) & replay=$$!; trap 'kill $$replay 2>/dev/null; wait $$replay' EXIT;) PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(or $(PORT),3000)
 
 test: setup ## run the tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -26,6 +26,10 @@ SENSORS = ("temp", "dewp", "humid", "wind_speed", "pressure")
 """Those that move all day. The others rest for days (no rain, a view of ten miles), and while they
 do, one that is stuck sends what one that works does."""
 
+NO_ROWS = "day missing"
+NAMED = 2
+"""Columns of an alarm that count as named: it may say that one of two is wrong."""
+
 _LEAST_IMPORTANCE = 0.01
 _LEAST_SHARE = 0.01
 _OF_DATA: frozenset[AlarmKind] = frozenset(
@@ -50,10 +54,10 @@ class Incident:
     within: int = WITHIN
 
     def is_about(self, alarm: Alarm) -> bool:
-        """Whether ``alarm`` tells this incident: its kind, and as first column what broke."""
+        """Whether ``alarm`` tells this incident: its kind, and among the columns named first."""
         if alarm.kind not in self.alarms:
             return False
-        return not self.columns or (bool(alarm.columns) and alarm.columns[0] in self.columns)
+        return not self.columns or bool(self.columns & set(alarm.columns[:NAMED]))
 
     def is_consequence(self, alarm: Alarm) -> bool:
         """Whether ``alarm`` is about answers that got worse by wrong features."""
@@ -189,7 +193,7 @@ def flipped(share: float) -> Make:
 
 def missing_day(year: Year, frames: Frames, first: date, rng: np.random.Generator) -> Incident:
     """A day does not come."""
-    return _of_rows("day missing", first, lambda frame, _: None, frozenset({"missing_day"}))
+    return _of_rows(NO_ROWS, first, lambda frame, _: None, frozenset({"missing_day"}))
 
 
 def half_day(year: Year, frames: Frames, first: date, rng: np.random.Generator) -> Incident:

@@ -10,14 +10,8 @@ import polars as pl
 from bench._incidents_inject import Frames, Incident
 from bench._incidents_year import DAY, SCORE, VERSION, Answering, Year, scores_of
 from mlops_assets.core.daily_profiles import DailyProfiles, daily
-from mlops_assets.core.data_alarms import (
-    HISTORY_DAYS,
-    Alarm,
-    alarms,
-    crossed,
-    crossing_name,
-    crossings,
-)
+from mlops_assets.core.data_alarms import HISTORY_DAYS, Alarm, alarms
+from mlops_assets.core.day_columns import crossed, crossing_name, crossings
 from mlops_assets.core.layouts import Layout, layout_of
 from mlops_assets.core.performance_days import DayStatistics, realized_days
 from mlops_assets.core.profiles import Profile, profile
@@ -50,6 +44,8 @@ class Outcome:
     incident: Incident
     delay: int | None
     """Days from the first bad one to the alert about it; None when there was none in time."""
+    right: int
+    """Alerts about it: one, or more where several columns broke."""
     false: tuple[Episode, ...]
     consequences: int
 
@@ -105,13 +101,14 @@ def replayed(watch: Watch, incident: Incident) -> Outcome:
         age = (day - incident.first).days
         if 0 <= age < incident.days:
             frame = incident.change(watch.frames[day], day)
-            changed[day] = None if frame is None else _answered(watch.year, frame, day)
+            changed[day] = None if frame is None else answered(watch.year, frame, day)
     episodes = _episodes(watch, days, changed, incident)
     about = [each for each in episodes if each.about]
     delay = (about[0].raised - incident.first).days if about else None
     return Outcome(
         incident=incident,
         delay=delay,
+        right=len(about),
         false=tuple(each for each in episodes if each.about is False),
         consequences=sum(each.about is None for each in episodes),
     )
@@ -206,7 +203,7 @@ def _with(
     )
 
 
-def _answered(year: Year, frame: pl.DataFrame, day: date) -> pl.DataFrame:
+def answered(year: Year, frame: pl.DataFrame, day: date) -> pl.DataFrame:
     """The rows with the score that the day's model gives to what they have become."""
     model = year.model_of(day)
     assert model is not None

@@ -1,24 +1,29 @@
 """One process of the sensors benchmark: tick the sensors of ``COUNT`` use cases in ``FOLDER``.
 
-A tick is what Dagster's code server does when the daemon asks it for one, in this process: neither
-gRPC nor the daemon's own record of the tick is in it.
+A tick is what Dagster's code server does when the daemon asks it for one, in this process and on an
+instance that is open: neither gRPC nor the daemon's own record of the tick is in it. A code server
+opens its instance for each tick, which is measured apart.
 """
 
 import json
 import os
 import resource
-import shutil
+import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import dagster as dg
-from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.definitions.sensor_definition import (
+    SensorEvaluationContext,
+    SensorExecutionData,
+)
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin
-from dagster._grpc.impl import get_external_sensor_execution
 
 from bench._sensors_state import NOW, functions, spec_of
 from mlops_assets import clock
@@ -33,6 +38,23 @@ PASSES = 3
 """Idle ticks of each sensor; the median counts."""
 
 _ROOT = Path(__file__).resolve().parents[1]
+
+Said = SensorExecutionData
+
+
+class Seconds(NamedTuple):
+    """On the wall, and of this process on a processor."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> "Seconds":
+        """The clocks' readings."""
+        return cls(time.perf_counter(), time.process_time())
+
+    def __sub__(self, before: "Seconds") -> "Seconds":
+        return Seconds(self.wall - before.wall, self.cpu - before.cpu)
 
 
 def empty_sensor(name: str) -> dg.SensorDefinition:
@@ -54,84 +76,98 @@ class Ticks:
         self.names = {
             kind: [f"{spec.name}_{kind}" for spec in specs] for kind in (FLOOR, *SENSORS)
         }
-        channels = Places.under(folder / "state")
+        places = replace(
+            Places.under(folder / "state"), alert_channels=f"jsonl:{folder / 'alerts.jsonl'}"
+        )
         definitions = dg.Definitions.merge(
             *(use_case_definitions(spec, shared) for spec in specs),
             dg.Definitions(
                 sensors=[empty_sensor(name) for name in self.names[FLOOR]],
-                resources=resources_at(channels) | {"platform": _quiet(channels, folder)},
+                resources=resources_at(places),
             ),
         )
         self.repository = definitions.get_repository_def()
         self.instance = instance
         self.cursors: dict[str, str | None] = {}
 
-    def tick(self, kind: str) -> tuple[float, list[SensorExecutionData]]:
-        """One tick of every use case's sensor of ``kind``: seconds in all, and what each said."""
-        said: list[SensorExecutionData] = []
-        begun = time.perf_counter()
+    def tick(self, kind: str, *, reopened: bool = False) -> tuple[Seconds, list[Said]]:
+        """One tick of every use case's sensor of ``kind``: seconds in all, and what each said.
+
+        ``reopened``: each opens the instance for itself, as in a code server.
+        """
+        said: list[Said] = []
+        begun = Seconds.now()
         for name in self.names[kind]:
-            found = get_external_sensor_execution(
-                self.repository,
-                RegisteredCodeLocationOrigin("bench"),
-                self.instance.get_ref(),
-                sensor_name=name,
-                last_tick_completion_timestamp=None,
-                last_run_key=None,
-                cursor=self.cursors.get(name),
-                log_key=None,
-                last_sensor_start_timestamp=None,
-            )
-            if not isinstance(found, SensorExecutionData):
-                raise RuntimeError(f"{name} failed: {found.error}")
-            self.cursors[name] = found.cursor
-            said.append(found)
-        seconds = time.perf_counter() - begun
+            said.append(self._evaluate(name, reopened=reopened))
+            self.cursors[name] = said[-1].cursor
+        seconds = Seconds.now() - begun
         for found in said:
             for event in found.asset_events:
                 self.instance.report_runless_asset_event(event)
         return seconds, said
 
-
-def _quiet(places: Places, folder: Path) -> Platform:
-    platform = Platform.at(places)
-    return platform.model_copy(update={"alert_channels": f"jsonl:{folder / 'alerts.jsonl'}"})
+    def _evaluate(self, name: str, *, reopened: bool) -> Said:
+        """As ``dagster._grpc.impl.get_external_sensor_execution`` does."""
+        sensor = self.repository.get_sensor_def(name)
+        resources = self.repository.get_top_level_resources()
+        with SensorEvaluationContext(
+            self.instance.get_ref(),
+            last_tick_completion_time=None,
+            last_run_key=None,
+            cursor=self.cursors.get(name),
+            log_key=None,
+            repository_name=self.repository.name,
+            repository_def=self.repository,
+            sensor_name=name,
+            resources={key: resources[key] for key in sensor.required_resource_keys},
+            code_location_origin=RegisteredCodeLocationOrigin("bench"),
+            instance=None if reopened else self.instance,
+        ) as context:
+            return sensor.evaluate_tick(context)
 
 
 def measure(count: int, folder: Path) -> dict[str, object]:
     """Seconds of all use cases' ticks, by sensor: the first ones, idle ones, and with a new day."""
     instance = instance_in(folder / "dagster")
-    begun = time.perf_counter()
+    begun = Seconds.now()
     ticks = Ticks(count, folder, instance)
-    loaded = time.perf_counter() - begun
+    loaded = Seconds.now() - begun
     before = peak_mib()
-    first = {kind: ticks.tick(kind)[0] for kind in (FLOOR, *SENSORS)}
+    kinds = (FLOOR, *SENSORS)
+    first = {kind: ticks.tick(kind)[0] for kind in kinds}
     # What the first ones have left to do, as sending a first alert.
     for kind in SENSORS:
         ticks.tick(kind)
     warm = peak_mib()
-    idle: dict[str, list[float]] = {kind: [] for kind in (FLOOR, *SENSORS)}
+    idle: dict[str, list[Seconds]] = {kind: [] for kind in kinds}
     for _ in range(PASSES):
         for kind, seconds in idle.items():
             took, said = ticks.tick(kind)
             check_idle(kind, said)
             seconds.append(took)
     peak = peak_mib()
+    reopened, _ = ticks.tick(FLOOR, reopened=True)
     clock.set_to(Path(os.environ[clock.ENV]), NOW + timedelta(days=1))
-    requests: dict[str, int] = {}
-    new_day: dict[str, float] = {}
+    new_day: dict[str, Seconds] = {}
+    requests = 0
     for kind in SENSORS:
         new_day[kind], said = ticks.tick(kind)
-        requests[kind] = sum(len(each.run_requests or ()) for each in said)
+        requests += sum(len(each.run_requests or ()) for each in said)
     instance.dispose()
     return {
         "loaded": loaded,
         "first": first,
-        "idle": {kind: sorted(seconds)[PASSES // 2] for kind, seconds in idle.items()},
+        "idle": {kind: _median(seconds) for kind, seconds in idle.items()},
+        "reopened": reopened,
         "new_day": new_day,
         "requests": requests,
-        "mib": {"definitions": before, "first ticks": warm, "idle ticks": peak},
+        "mib": {"definitions": before, "first": warm, "idle": peak},
     }
+
+
+def _median(seconds: Sequence[Seconds]) -> Seconds:
+    wall, cpu = zip(*seconds, strict=True)
+    return Seconds(statistics.median(wall), statistics.median(cpu))
 
 
 def check_idle(kind: str, said: Sequence[SensorExecutionData]) -> None:

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
+    _add_replay(commands)
     _add_endpoint(commands)
     _add_lake(commands)
     options = parser.parse_args(arguments)
@@ -48,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
+# argparse has no public name for it.
+Commands = argparse._SubParsersAction
 
 
 def _add_demo(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -63,6 +65,39 @@ def _add_demo(commands: "Commands[argparse.ArgumentParser]") -> None:
         "--fresh", action="store_true", help="remove all state first: runs, models, tables"
     )
     demo.set_defaults(run=_demo)
+
+
+def _add_replay(commands: "Commands[argparse.ArgumentParser]") -> None:
+    replay = commands.add_parser(
+        "replay",
+        help="replay the past beside `dagster dev`, day by day",
+        epilog="examples:\n"
+        "  mlops replay flight_delays --from 2013-03-01 --speed 1d/10s\n"
+        "  mlops replay flight_delays             go on where the clock stands\n"
+        "  mlops replay flight_delays --speed max --until 2013-05-01\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    replay.add_argument("use_case", help="name of the use case")
+    replay.add_argument(
+        "--from",
+        dest="first",
+        type=_day,
+        metavar="DAY",
+        help="first day; sets the clock, back if need be (default: where it stands, or the day "
+        "after the training window)",
+    )
+    replay.add_argument(
+        "--until",
+        type=_day,
+        metavar="DAY",
+        help="day on whose morning it ends (default: end of the data)",
+    )
+    replay.add_argument(
+        "--speed",
+        default="1d/10s",
+        help="replayed time / real time: 1d/10s, 1d/1h, or max (default: %(default)s)",
+    )
+    replay.set_defaults(run=_replay)
 
 
 def _add_endpoint(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -96,6 +131,12 @@ def _demo(options: argparse.Namespace) -> int:
     return run_demo(
         _enter_repository(), keep=options.keep, days=options.days, fresh=options.fresh
     )
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from mlops_assets.replay.driver import run_replay
+
+    return run_replay(options.use_case, options.first, options.until, options.speed)
 
 
 def _enter_repository() -> Path:

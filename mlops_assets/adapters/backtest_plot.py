@@ -35,7 +35,7 @@ def backtest_plot(summary: "BacktestSummary", names: Sequence[str] | None = None
     base = summary.policy(NEVER) or shown[0]
     figure = figure_of(6.6)
     upper, middle, lower = figure.subplots(
-        3, 1, sharex=True, height_ratios=(3, 3, 0.5 + 0.25 * len(shown))
+        3, 1, sharex=True, height_ratios=(3, 3, 0.4 + 0.4 * len(shown))
     )
     label_axes(upper, f"Retraining policies of {summary.use_case}", "", "log-loss of the week")
     label_axes(middle, "", "", "saved so far against\nnever (nats a row)")
@@ -52,6 +52,8 @@ def backtest_plot(summary: "BacktestSummary", names: Sequence[str] | None = None
             middle.plot(at, _saved(found, base), color=colour, linestyle=line, linewidth=1.4)
         days = _numbers(found.trained)
         lower.plot(days, [n] * len(days), color=colour, linestyle="", marker=marker, markersize=4)
+        place = lower.get_yaxis_transform()
+        lower.text(0.005, n - 0.28, label, transform=place, fontsize=6.5, color=GREY)
     middle.axhline(0, color=GREY, linewidth=0.8)
     for axes in (upper, middle, lower):
         axes.axvline(split, color=GREY, linestyle=":", linewidth=1)
@@ -66,7 +68,7 @@ def backtest_plot(summary: "BacktestSummary", names: Sequence[str] | None = None
     )
     upper.legend(frameon=False, fontsize=8, loc="lower left", ncols=2)
     lower.set_yticks(range(len(shown)), [f"{len(f.trained)}" for f in shown], fontsize=8)
-    lower.set_ylim(len(shown) - 0.5, -0.5)
+    lower.set_ylim(len(shown) - 0.5, -0.8)
     lower.xaxis_date()
     figure.autofmt_xdate(rotation=0, ha="center")
     return png_of(figure)

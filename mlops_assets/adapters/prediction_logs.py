@@ -5,14 +5,15 @@ The files' own times say nothing: a replay's clock is not the machine's.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.core.errors import PermanentError, TransientError
-from mlops_assets.core.windows import Window
+from mlops_assets.core.windows import Window, day_start
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from mlops_assets.core.spec import FeatureType
 
 _HOUR = timedelta(hours=1)
+
+_STAMP = len("20130301T05")
+"""Characters of a segment's name that tell its hour."""
 
 FEATURE_PREFIX = "features."
 """Begins the name of each feature's column, so that no feature hides another column."""
@@ -72,22 +76,26 @@ def _inputs(record: "PredictionRecord") -> "dict[str, FeatureType]":
     return {**categories, **dict.fromkeys(record.floats, "float")}
 
 
-def log_versions(log_dir: str | Path, window: Window) -> dict[str, str]:
+def log_versions(
+    log_dir: str | Path, window: Window, settled: Collection[str] = ()
+) -> dict[str, str]:
     """For each day of ``window`` that has answers, a text that changes when more are added.
 
-    Keys are the days' partition keys in the window's time zone, in order. Only names and sizes of
-    files are read. Where the zone is not whole hours from UTC, an hour counts for both days that it
-    touches. Raises as :func:`read_predictions` does.
+    Keys are the days' partition keys in the window's time zone, in order; days ``settled`` are left
+    out, and their files cost next to nothing. Only names and sizes of files are read. Where the
+    zone is not whole hours from UTC, an hour counts for both days that it touches. Raises as
+    :func:`read_predictions` does.
     """
     import hashlib
     from zoneinfo import ZoneInfo
 
     zone = ZoneInfo(window.timezone)
     found: dict[date, list[str]] = {}
-    for hour, path, size in _segments(Path(log_dir), window.start_time, window.end_time):
+    skipped = _settled_hours(settled, window.timezone)
+    for hour, path, size in _segments(Path(log_dir), window.start_time, window.end_time, skipped):
         last = hour + _HOUR - timedelta(microseconds=1)
         for day in {hour.astimezone(zone).date(), last.astimezone(zone).date()}:
-            if window.first <= day < window.end:
+            if window.first <= day < window.end and day.isoformat() not in settled:
                 found.setdefault(day, []).append(f"{path.name} {size}")
     return {
         day.isoformat(): hashlib.sha256("\n".join(found[day]).encode()).hexdigest()
@@ -95,29 +103,56 @@ def log_versions(log_dir: str | Path, window: Window) -> dict[str, str]:
     }
 
 
+def _settled_hours(settled: Collection[str], timezone: str) -> list[str]:
+    """The hours that lie in days ``settled`` alone, as names of segments begin: where each run of
+    such hours begins, and the hour behind it, in turn.
+    """
+    from mlops_assets.core.prediction_log import segment_name
+
+    bounds: list[str] = []
+    days = sorted(settled)
+    for n, day in enumerate(days):
+        first = date.fromisoformat(day)
+        if n == 0 or first - date.fromisoformat(days[n - 1]) > timedelta(days=1):
+            begin = day_start(first, timezone) + _HOUR - timedelta(microseconds=1)
+            bounds.append(segment_name(begin, "")[:_STAMP])
+        if n == len(days) - 1 or date.fromisoformat(days[n + 1]) - first > timedelta(days=1):
+            end = day_start(first + timedelta(days=1), timezone)
+            bounds.append(segment_name(end, "")[:_STAMP])
+    return bounds
+
+
 def _segments(
-    directory: Path, since: datetime | None, until: datetime | None
+    directory: Path,
+    since: datetime | None,
+    until: datetime | None,
+    skipped: Sequence[str] = (),
 ) -> list[tuple[datetime, Path, int]]:
-    """Hour, file and bytes of each segment that holds records between the two, by name."""
+    """Hour, file and bytes of each segment that holds records between the two, by name.
+
+    ``skipped`` are hours to leave out, of :func:`_settled_hours`.
+    """
     from mlops_assets.core.prediction_log import segment_hour
 
     found: list[tuple[datetime, Path, int]] = []
     try:
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if not entry.name.endswith(".jsonl"):
-                    continue
+        # A log of a year has thousands of segments: what is skipped costs nothing but its name.
+        names = [n for n in os.listdir(directory) if not bisect_right(skipped, n[:_STAMP]) % 2]  # noqa: PTH208
+        for name in names:
+            if not name.endswith(".jsonl"):
+                continue
+            try:
+                hour = segment_hour(name)
+            except PermanentError as error:
+                raise PermanentError(f"{directory}: {error}") from error
+            if (since is None or hour + _HOUR > since) and (until is None or hour < until):
+                path = directory / name
                 try:
-                    hour = segment_hour(entry.name)
-                except PermanentError as error:
-                    raise PermanentError(f"{directory}: {error}") from error
-                if (since is None or hour + _HOUR > since) and (until is None or hour < until):
-                    try:
-                        size = entry.stat().st_size
-                    except FileNotFoundError:  # an empty one that its server just removed
-                        continue
-                    if size:
-                        found.append((hour, Path(entry.path), size))
+                    size = path.stat().st_size
+                except FileNotFoundError:  # an empty one that its server just removed
+                    continue
+                if size:
+                    found.append((hour, path, size))
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -79,14 +79,16 @@ def drift_report(
     *,
     title: str,
     about: str,
+    current_rows: int,
     max_rows: int,
     path: str,
 ) -> str:
     """Write the report on the drift (PSI) of ``current`` against ``reference`` to ``path``.
 
-    Both frames have ``columns``, shown in this order. ``about`` says what was decided, and stands
-    at the top. As for :func:`evaluation_report`, a bounded sample is used, no network is needed,
-    and ``path`` has the whole report or is not touched; it is returned.
+    Both frames have ``columns``, of which the first ones are shown; ``current`` is, or is a sample
+    of, ``current_rows`` rows. ``about`` says what was decided, and stands at the top. As for
+    :func:`evaluation_report`, a bounded sample is used, no network is needed, and ``path`` has the
+    whole report or is not touched; it is returned.
     Raises PermanentError for a missing column, and where no column has values on both sides.
     """
     from mlops_assets.adapters.storage import write_bytes
@@ -97,8 +99,12 @@ def drift_report(
     samples = {
         name: _sample(frame.select(list(columns)), max_rows) for name, frame in frames.items()
     }
-    notes = [about] + [
-        f"{name}: {len(samples[name]):,} of {len(frame):,} rows" for name, frame in frames.items()
+    totals = {"reference": len(reference), "current": current_rows}
+    notes = [
+        f"Decided: {about}",
+        "What follows is for looking at: Evidently compares each column of two samples by itself, "
+        "with other thresholds, and decides nothing.",
+        *(f"{name}: {len(samples[name]):,} of {total:,} rows" for name, total in totals.items()),
     ]
     before, now = (_cleaned(samples[name], columns) for name in frames)
     drift = _with_values(before, now, columns, notes)

@@ -22,8 +22,8 @@ WHAT_TO_DO: dict[Kind, str] = {
     "volume": "compare the partition with the source: rows are missing, or came twice",
     "skew": "compare what the endpoint saw with the lake, and mend the feature that differs",
     "retraining_started": "nothing, unless the reasons look wrong",
-    "retraining_put_off": "raise the month's budget, make trainings cheaper, or let it wait for the "
-    "next month",
+    "retraining_put_off": "raise the month's budget, make trainings cheaper, or wait for the next "
+    "month",
     "promoted": "nothing, unless the model should not serve",
     "refused": "read which rule of the gate failed; the champion still serves",
     "endpoint_down": "look at the endpoint's log and start it again",

@@ -33,8 +33,7 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 NOTICES: frozenset[Kind] = frozenset({"retraining_started", "promoted", "refused", "storm"})
-"""Kinds that tell of something done: nothing resolves them. Their subject names the run or the
-model version, so that the next one is another alert."""
+"""Kinds of things done, which nothing resolves: the subject names the run or model version."""
 
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)

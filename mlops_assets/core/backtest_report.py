@@ -24,6 +24,9 @@ WEEK_DAYS = 7
 BASELINES = (NEVER, CALENDAR, ANY_PSI)
 """What a policy has to beat."""
 
+_THRIFT = 0.9
+"""Share of what the naive trigger costs that the chosen policy may cost: less, and not by luck."""
+
 
 class Part(Record):
     """A policy on some of the days: mean log-loss (nats), trainings started, and their cost."""
@@ -67,8 +70,8 @@ class BacktestSummary(Record):
     every_days: int
     """Days between the ends of training windows."""
     models: int
-    budget: float
-    """Most that the trainings of the first part may cost."""
+    budget: float | None
+    """Most that the trainings of the first part may cost; None for no bound."""
     price_per_training: float
     currency: str
     training_seconds: float
@@ -100,12 +103,23 @@ class BacktestSummary(Record):
         return next((found for found in self.policies if found.name == name), None)
 
 
+def default_budget(replays: Mapping[str, Replay], split: date) -> float | None:
+    """What the trainings before ``split`` may cost when nobody says: somewhat less than those of
+    the naive trigger; None, no bound, when it took no part or did not train there.
+    """
+    naive = replays.get(ANY_PSI)
+    if naive is None:
+        return None
+    cost = segment(naive, naive.days[0], split).cost
+    return _THRIFT * cost if cost else None
+
+
 def results_of(
     candidates: Sequence[Candidate],
     replays: Mapping[str, Replay],
     matrices: Mapping[int | None, LossMatrix],
     split: date,
-    budget: float,
+    budget: float | None,
 ) -> tuple[str, tuple[PolicyResult, ...]]:
     """The name of the policy chosen before ``split``, and each one's result.
 
@@ -162,10 +176,12 @@ def week_starts(days: Sequence[date]) -> tuple[date, ...]:
 def table_markdown(summary: BacktestSummary) -> str:
     """All policies, those with the lowest log-loss on the first part first."""
     best = summary.best
+    within = ""
+    if summary.budget is not None:
+        within = f", for at most {summary.budget:.3g} {summary.currency} on these days"
     lines = [
-        f"Chosen on {summary.first} to before {summary.split}, within a budget of "
-        f"{summary.budget:.4g} {summary.currency} for these days, and reported on the days from "
-        f"{summary.split} to before {summary.end}. Log-loss in nats; a training costs "
+        f"Chosen on {summary.first} to before {summary.split}{within}, and reported on the days "
+        f"from {summary.split} to before {summary.end}. Log-loss in nats; a training costs "
         f"{summary.price_per_training:.3g} {summary.currency}.",
         "",
         "| policy | log-loss, first part | log-loss, second part | trainings, first + second | "

@@ -84,10 +84,10 @@ def _table() -> Iterator[tuple[str, PolicySpec]]:
         DriftSpec(kind="drift", above=0.05, evaluations=3, clear_below=0.02),
     )
     for source in ("realized", "estimated"):
-        for level in (0.0, 0.02, 0.04, 0.08):
-            yield f"{source} loss + {level}", _worse(source, level)
+        for level in (0.0, 0.01, 0.02, 0.04, 0.08):
+            yield f"{source} loss + {level:g}", _worse(source, level)
         for level in (0.0, 0.02, 0.04):
-            yield f"{source} loss surely + {level}", _worse(source, level, "interval")
+            yield f"{source} loss surely + {level:g}", _worse(source, level, "interval")
     yield (
         "realized loss + 0.02 for 3 days",
         PerformanceSpec(kind="performance", worse_by=0.02, judged_by="value", evaluations=3),
@@ -96,7 +96,7 @@ def _table() -> Iterator[tuple[str, PolicySpec]]:
         "realized loss + 0.02, clear below 0",
         PerformanceSpec(kind="performance", worse_by=0.02, judged_by="value", clear_below=0.0),
     )
-    for level in (0.02, 0.04):
+    for level in (0.01, 0.02, 0.04):
         for days in (21, 28, 42):
             both: list[PolicySpec] = [_worse("realized", level), _older(days)]
             yield (

@@ -25,12 +25,12 @@ _LEAST_GAIN = 0.1
 _KNOWN = 0.8
 """Share of days on which a companion has to be known; else the mean stands in for it."""
 
-BEND = 0.05
+_BEND = 0.05
 """Of how far out a day is, what a straight line may be off by: on the day of a blizzard numbers
 that always went together do so a little less.
 """
 
-_ALONE = 1e-6  # of a column's spread: what is left of one that others tell entirely
+_ALONE = 1e-5  # of a column's spread: what is left of one that others tell entirely
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,11 @@ class Fit:
     """Largest of the residuals."""
     centre: float
     means: Vector
-    """(companions,), like ``weights``."""
+    """(companions,), like ``sizes`` and ``weights``."""
+    sizes: Vector
+    """Lengths of the companions' departures from their means, over the days of the window."""
     weights: Vector
+    """Of departures in these lengths."""
     inverse: Matrix
     """(1 + companions, 1 + companions): covariance of centre and weights, per squared error."""
 
@@ -70,11 +73,11 @@ class Fit:
         rows = self.rows(candidates)
         moved = rows[:, 1:] @ self.weights
         spread = np.einsum("ij,jk,ik->i", rows, self.inverse, rows)
-        return Told(self.centre + moved, np.sqrt(1 + spread), BEND * np.abs(moved))
+        return Told(self.centre + moved, np.sqrt(1 + spread), _BEND * np.abs(moved))
 
     def rows(self, candidates: Matrix) -> Matrix:
-        """One, and the companions less their means: (days, 1 + companions)."""
-        chosen = candidates[:, list(self.companions)] - self.means
+        """One, and the companions' departures in their lengths: (days, 1 + companions)."""
+        chosen = (candidates[:, list(self.companions)] - self.means) / self.sizes
         return np.concatenate([np.ones((len(candidates), 1)), chosen], axis=1)
 
 
@@ -116,8 +119,10 @@ def fit(number: Vector, candidates: Matrix, today: Vector, floor: float) -> Fit 
         error, rest, leverage = float(errors[best]), remaining[:, best], levers[:, best]
         residuals = rest / (1 - leverage)
         left = left - np.outer(unit[:, best], unit[:, best] @ left)
-    design = np.concatenate([np.ones((n, 1)), centred[:, chosen]], axis=1)
-    inverse: Matrix = np.linalg.pinv(design.T @ design).astype(np.float64)
+    sizes = norms[chosen]
+    design = np.concatenate([np.ones((n, 1)), centred[:, chosen] / sizes], axis=1)
+    # None of the companions is told entirely by the others: the inverse exists.
+    inverse: Matrix = np.linalg.inv(design.T @ design).astype(np.float64)
     weights = inverse @ design.T @ y
     all_residuals = np.full(len(number), np.nan)
     all_residuals[known] = residuals
@@ -129,6 +134,7 @@ def fit(number: Vector, candidates: Matrix, today: Vector, floor: float) -> Fit 
         worst=float(np.abs(residuals).max()),
         centre=float(weights[0]),
         means=means[chosen],
+        sizes=sizes,
         weights=weights[1:],
         inverse=inverse,
     )

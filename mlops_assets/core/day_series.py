@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -159,6 +160,7 @@ def _new_others(profiles: DailyProfiles, column: ColumnLayout, aside: Flags) -> 
 
     A profile names all unlisted categories whose hash is not above the last that it names.
     """
+    rank_of = cache(rank)  # the same categories come each day
     found = np.zeros(len(profiles.days))
     seen: set[str] = set()
     # Hashes above this one were not named by some earlier day: nobody knows whether they are new.
@@ -168,11 +170,11 @@ def _new_others(profiles: DailyProfiles, column: ColumnLayout, aside: Flags) -> 
         found[n] = sum(
             count
             for category, count in named.items()
-            if category not in seen and (highest is None or rank(category) < highest)
+            if category not in seen and (highest is None or rank_of(category) < highest)
         )
         seen.update(named)
         if len(named) >= column.others:
-            last = max(map(rank, named))
+            last = max(map(rank_of, named))
             highest = last if highest is None else min(highest, last)
     return found
 

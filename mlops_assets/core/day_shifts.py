@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlops_assets.core.companions import BEND, Fit, Matrix, Vector, fit
+from mlops_assets.core.companions import Fit, Matrix, Vector, fit
 from mlops_assets.core.day_series import POOLED_DAYS, DaySeries
 
 FIT_DAYS = 60
@@ -115,8 +115,7 @@ def slowly_shifted(series: DaySeries, broken: Collection[str]) -> dict[str, str]
         difference = float((recent - told.value).mean())
         row = found.rows(others[end:]).mean(axis=0)
         spread = _of_means(found, len(recent)) + float(row @ found.inverse @ row)
-        unsure = abs(float(told.value.mean()) - found.centre) * BEND
-        times = difference / (max(found.error, floor) * np.sqrt(spread) + unsure)
+        times = difference / (max(found.error, floor) * np.sqrt(spread))
         large = abs(difference) >= _LEAST_SHIFT * scale[n]
         return _Judged(
             times=float(times),
@@ -136,7 +135,8 @@ def _culprits(
     """The columns that are wrong, the clearest first, each with its sentence.
 
     One wrong column makes those look wrong that are told by it. So of those that look wrong the
-    one is blamed without which the others look best, until none looks wrong.
+    one is blamed without which the others look best, until none looks wrong. Where nothing looks
+    wrong without another one either, nobody knows which of them it is: that one is named next.
     """
     names = [series.columns[place].name for place in numbers]
     without = [n for n, name in enumerate(names) if name in broken]
@@ -158,6 +158,10 @@ def _culprits(
         )
         found[names[culprit]] = suspects[culprit].text
         without.append(culprit)
+        if not any(each.alarming for each in cleared[culprit].values()):
+            for n in ranked[:_MOST_BLAMED]:
+                if n != culprit and not any(each.alarming for each in cleared[n].values()):
+                    found[names[n]] = f"may be wrong in its place: it {suspects[n].text}"
         suspects = {n: each for n, each in cleared[culprit].items() if each.alarming}
     return found
 
@@ -171,11 +175,11 @@ def _numbers(series: DaySeries) -> list[int]:
     """The columns that are numbers and vary inside days. What does not, such as the day of the
     year, is no sample of anything.
     """
-    spread = np.nan_to_num(series.spread)
+    spread = np.nan_to_num(series.spread[:-1])
     return [
         n
         for n, column in enumerate(series.columns)
-        if column.type == "float" and (spread[:-1, n] > 0).mean() > 1 / 2
+        if column.type == "float" and np.count_nonzero(spread[:, n]) > len(spread) / 2
     ]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from mlops_assets.core.alert_text import asset_page, run_page
-from mlops_assets.core.alert_watch import Open, Seen, Teller, applied, of_kind
+from mlops_assets.core.alert_watch import Open, Seen, Teller, of_kind
 from mlops_assets.core.alerts import Key, Kind, Severity
 from mlops_assets.core.deadlines import deadline, gaps
 
@@ -42,15 +42,13 @@ class RunEnd:
     cause: str = ""
 
 
-def happened(
-    teller: Teller, events: Iterable[CheckRun | RunEnd], opened: Collection[Open]
-) -> tuple[Open, ...]:
-    """What is open after ``events``, in their order. What failed and is mended is never told."""
-    now = tuple(opened)
-    for event in events:
-        one = _check if isinstance(event, CheckRun) else _run
-        now = applied(now, one(teller, event, now))  # pyright: ignore[reportArgumentType]
-    return now
+def happened(teller: Teller, event: CheckRun | RunEnd, opened: Collection[Open]) -> Seen:
+    """What an event opens and ends. To take several, add what each says before the next: what
+    failed and is mended is then never told.
+    """
+    if isinstance(event, CheckRun):
+        return _check(teller, event, opened)
+    return _run(teller, event, opened)
 
 
 def _check(teller: Teller, run: CheckRun, opened: Collection[Open]) -> Seen:
@@ -177,16 +175,26 @@ def endpoint(teller: Teller, url: str, silent: int, opened: Collection[Open]) ->
 
 
 def broken(
-    teller: Teller, prefix: str, problems: Mapping[str, str], page: str, opened: Collection[Open]
+    teller: Teller,
+    prefix: str,
+    problems: Mapping[str, str],
+    page: str,
+    opened: Collection[Open],
+    unsure: Collection[str] = (),
 ) -> Seen:
-    """What of the platform itself fails, by name, with its error; ``prefix`` says what it is."""
+    """What of the platform itself fails, by name, with its error; ``prefix`` says what it is.
+
+    Nothing is known now of those that are ``unsure``.
+    """
     holds = [
         Open(alert=teller.alert("failed_run", "critical", f"{prefix} {name}", cause, page))
         for name, cause in problems.items()
     ]
-    still = {one.key for one in holds}
-    known = of_kind(opened, "failed_run", prefix)
-    return Seen(tuple(holds), {one.key: "it works again" for one in known if one.key not in still})
+    still = {f"{prefix} {name}" for name in (*problems, *unsure)}
+    # A run of an asset that is called like the prefix has members.
+    known = [one for one in of_kind(opened, "failed_run", prefix) if not one.members]
+    ended = {one.key: "it works again" for one in known if one.alert.subject not in still}
+    return Seen(tuple(holds), ended)
 
 
 def waiting(opened: Iterable[Open], dataset: str) -> set[str]:

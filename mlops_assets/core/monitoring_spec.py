@@ -19,21 +19,21 @@ class MonitoringSpec(Spec):
         default=0.1,
         gt=0,
         le=1,
-        description="Smallest Jensen-Shannon distance (0 to 1) of a column that counts as drift. "
+        description="Level of the Jensen-Shannon distance (0 to 1) from which a column has drifted. "
         "Default: 0.1.",
     )
     drift_of_model: float = Field(
         default=0.05,
         gt=0,
         le=1,
-        description="Smallest drift (0 to 1), weighted by importance, that is drift of the model. "
-        "Default: 0.05.",
+        description="Level of the drift number (0 to 1), weighted by importance, from which the "
+        "model drifts. Default: 0.05.",
     )
     tolerance: float = Field(
         default=0.0,
         ge=0,
-        description="Log-loss (nats) that the champion may be worse than on its own holdout before "
-        "its performance counts as fallen. Default: 0.",
+        description="Level of excess log-loss (nats) over the champion's own holdout, above which "
+        "its performance has fallen. Default: 0.",
     )
     report_rows: int = Field(
         default=2000,

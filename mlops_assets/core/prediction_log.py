@@ -56,7 +56,9 @@ def segment_hour(name: str) -> datetime:
     found = _SEGMENT.fullmatch(name)
     try:
         if found is not None:
-            return datetime.strptime(f"{found[1]}+0000", "%Y%m%dT%H%z")
+            day, hour = found[1].split("T")
+            # Not strptime: thousands of names are read at a time.
+            return datetime(int(day[:4]), int(day[4:6]), int(day[6:]), int(hour), tzinfo=UTC)
     except ValueError:
         pass
     raise PermanentError(

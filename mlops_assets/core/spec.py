@@ -28,7 +28,10 @@ STAGES = (
 )
 """The assets that every use case has, beside its datasets and feature views."""
 
-_RESERVED_TABLES = (*STAGES, "training_sets", "profiles", "references")
+_RESERVED_TABLES = (
+    *STAGES,
+    *("training_sets", "profiles", "references", "performance_days", "retraining_decisions"),
+)
 _RESERVED_COLUMNS = (
     *(EVENT_ID, EVENT_TIME, KNOWN_AT, LABEL),
     # Columns that the stages put beside the features.
@@ -537,6 +540,13 @@ def _known_dataset(at: tuple[str, ...], name: str, spec: UseCaseSpec) -> Iterato
 
 def _training_problems(spec: UseCaseSpec) -> Iterator[SpecError]:
     training = spec.training_set
+    again = spec.retraining.window_days
+    if again is not None and training.validation_days + training.holdout_days >= again:
+        yield SpecError(
+            ("retraining", "window_days"),
+            f"{again} days leave none to train on after {training.validation_days} days of "
+            f"validation and {training.holdout_days} of holdout; lengthen the window",
+        )
     if training.validation_days + training.holdout_days >= training.days:
         yield SpecError(
             ("training_set", "days"),

@@ -1,7 +1,6 @@
 """``mlops demo``: one use case from raw data to a model that retrains itself, on the terminal."""
 
 import json
-import logging
 import os
 import shutil
 import time
@@ -37,8 +36,6 @@ def run_demo(root: Path, *, keep: bool, days: int = DAYS, fresh: bool = False) -
     from mlops_assets.demo.deployment import check_port, redeploy, spec_of
 
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
-    # What a tick says stands in its line of the story.
-    logging.getLogger("dagster").setLevel(logging.WARNING)
     console = Console()
     places = local_places()
     if fresh:
@@ -48,6 +45,7 @@ def run_demo(root: Path, *, keep: bool, days: int = DAYS, fresh: bool = False) -
     check_port(spec, places.endpoints)
     os.environ[clock.ENV] = str(STATE / "replay" / "clock.json")
     definitions = defs()
+    url = ""
     try:
         with dg.DagsterInstance.get() as instance:
             summary = _tell(console, definitions, instance, spec, days)
@@ -162,7 +160,8 @@ def _print_summary(console: "Console", summary: Mapping[str, object], path: Path
     same = "all" if endpoint["differences_from_batch"] == 0 else "NOT all"
     table.add_row(
         "endpoint",
-        f"{endpoint['url']}: {endpoint['requests']} requests, median {endpoint['p50_ms']} ms; "
+        f"{endpoint['url']}: {endpoint.get('requests', 0)} requests, "
+        f"median {endpoint.get('p50_ms', '-')} ms; "
         f"{same} equal to the batch predictions",
     )
     table.add_row(

@@ -75,9 +75,7 @@ def replay(
         "replay": summary_of(story),
         "picture": _draw(story, clock_file.parents[1] / "demo" / "replay.png"),
         "endpoint": {
-            "requests": len(milliseconds),
-            "p50_ms": round(statistics.median(milliseconds), 3) if milliseconds else None,
-            "p99_ms": round(_percentile(milliseconds, 0.99), 3) if milliseconds else None,
+            **_times(milliseconds),
             **_compared_with_batch(spec, platform, window),
         },
         "seconds": round(time.monotonic() - begun, 2),
@@ -95,7 +93,9 @@ def _print(console: "Console", step: Step) -> None:
         words.append(f"drift {step.drift.drift:.2f} {step.drift.verdict:<7}")
     words.append(f"v{decision.champion_version}" if decision else "")
     words.append(f"{step.seconds:4.1f} s")
-    console.print("  " + "  ".join(words), highlight=False)
+    console.print("  " + "  ".join(words), highlight=False, soft_wrap=True)
+    for alert in step.alerts:
+        console.print(f"    alert {alert}", highlight=False, markup=False, style="yellow")
     for run in step.runs:
         if not run.success:
             console.print(f"    [red]run {run.run_id} of {', '.join(run.assets)} failed[/]")
@@ -158,5 +158,12 @@ def _compared_with_batch(
     }
 
 
-def _percentile(values: Sequence[float], share: float) -> float:
-    return sorted(values)[int(len(values) * share)]
+def _times(milliseconds: Sequence[float]) -> dict[str, object]:
+    """Of what was asked in this run; nothing when all had been asked before."""
+    if not milliseconds:
+        return {}
+    return {
+        "requests": len(milliseconds),
+        "p50_ms": round(statistics.median(milliseconds), 3),
+        "p99_ms": round(sorted(milliseconds)[int(len(milliseconds) * 0.99)], 3),
+    }

@@ -12,7 +12,7 @@ AC = dg.AutomationCondition
 
 
 def carries(
-    undated: Collection[dg.AssetKey] = (),
+    undated: Collection[dg.AssetKey] = (), *, compared: bool = False
 ) -> dg.AutomationCondition:
     """Whether a partition follows: it is missing, or what it depends on has other content.
 
@@ -21,18 +21,26 @@ def carries(
 
     ``undated`` are dependencies without days, as a table of airlines or the endpoint: they have to
     be there, but other content in them does not re-open every day.
+
+    ``compared`` are stages that write down what they were made of: what changes while a run of
+    theirs is under way is found by the sensor of new data, and not asked for twice.
     """
     changed = AC.any_deps_match(AC.data_version_changed())
     if undated:
         changed = changed.ignore(dg.AssetSelection.assets(*undated))
-    handled = AC.newly_requested() | AC.newly_updated()
+    requested, updated = AC.newly_requested(), AC.newly_updated()
+    # What changed since the last tick changed after whatever that tick requested.
+    reopened = changed.since((requested | updated) & ~changed)
+    if not compared:
+        reopened |= (changed & AC.in_progress()).since(requested & ~changed)
     # A partition stays failed, for Dagster, until a run of it succeeds. So one that is requested
     # and was failed before is tried again, however soon after a tick it fails.
     failed = AC.execution_failed()
-    retried = (AC.newly_requested() & failed & ~failed.newly_true()).since(AC.newly_updated())
+    retried = (requested & failed & ~failed.newly_true()).since(updated)
     return (
         (
-            (AC.newly_missing() | changed).since(handled).with_label("new, or of other content")
+            AC.newly_missing().since(requested | updated).with_label("new")
+            | reopened.with_label("a dependency has other content")
             | (failed & ~retried).with_label("failed, and not tried again")
         )
         & ~AC.any_deps_match(AC.missing() | AC.in_progress() | AC.will_be_requested()).with_label(

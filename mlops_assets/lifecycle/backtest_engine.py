@@ -30,9 +30,6 @@ OnStep = Callable[[str, float, float], None]
 
 FEWEST_DAYS = 14
 
-_BUDGET_DAYS = 14
-"""Without a budget, the chosen policy may cost what one training in so many days does."""
-
 
 @dataclass(frozen=True)
 class Options:
@@ -43,7 +40,7 @@ class Options:
     use case's data, else today). ``every_days`` between the ends of training windows; a policy that
     retrains on another day gets the newest model that there is. ``windows`` are the lengths of
     training windows in days, None for everything so far. ``budget`` bounds the cost of the chosen
-    policy on the first half.
+    policy on the first half (default: nine tenths of what the naive trigger costs there).
     """
 
     every_days: int = 7
@@ -176,6 +173,7 @@ def _compared(
     from mlops_assets.core.backtest_report import (
         BacktestSummary,
         beats_baselines,
+        default_budget,
         results_of,
         week_starts,
     )
@@ -196,9 +194,7 @@ def _compared(
     days = next(iter(matrices.values())).days
     split = days[len(days) // 2]
     usual = next(iter(prices))
-    budget = options.budget
-    if budget is None:
-        budget = prices[usual] * ((split - first).days // _BUDGET_DAYS)
+    budget = default_budget(replays, split) if options.budget is None else options.budget
     chosen, results = results_of(policies, replays, matrices, split, budget)
     return BacktestSummary(
         use_case=spec.name,

@@ -160,7 +160,7 @@ def _fit(spec: UseCaseSpec, span: Span, window: Window, cache: Cache, key: str) 
 
     import polars as pl
 
-    from mlops_assets.adapters.xgboost_engine import train
+    from mlops_assets.adapters.xgboost_engine import gain_shares, train
     from mlops_assets.core.backtest_records import VERSION, FittedModel, without_bins
     from mlops_assets.core.inference import load_model
     from mlops_assets.core.performance_days import reference_of
@@ -177,7 +177,9 @@ def _fit(spec: UseCaseSpec, span: Span, window: Window, cache: Cache, key: str) 
     )
     seconds = time.monotonic() - started
     unseen = frame.filter(pl.col(PART) != "train")
-    found = scores(load_model(trained.data, trained.sha256), unseen)
+    # What is known of a live model is known of its file.
+    model = load_model(trained.data, trained.sha256)
+    found = scores(model, unseen)
     reference = reference_of(
         unseen[DAY].to_list(), unseen[LABEL].to_numpy(), found, version=VERSION
     )
@@ -188,7 +190,7 @@ def _fit(spec: UseCaseSpec, span: Span, window: Window, cache: Cache, key: str) 
         rows=frame.height,
         rounds=trained.rounds,
         seconds=seconds,
-        importances=trained.importances,
+        importances=gain_shares(model.booster, model.signature),
         reference=reference.model_copy(
             update={
                 "realized": without_bins(reference.realized),

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from mlops_assets.adapters.functions import Functions
-from mlops_assets.core.errors import EmptyPartitionError, PermanentError, SchemaError
+from mlops_assets.core.errors import (
+    EmptyPartitionError,
+    PermanentError,
+    SchemaError,
+    TransientError,
+)
 from mlops_assets.core.monitoring_records import PartitionInputs
 from mlops_assets.core.spec import FileSource, UseCaseSpec
 from mlops_assets.core.windows import Window, window_of
@@ -40,8 +45,9 @@ class SourceDays:
     """Rows of the partitions that have some."""
     versions: Mapping[str, str]
     """The source's version of each partition that it has, sound or not."""
-    refused: Mapping[str, PermanentError]
-    """Partitions without rows, or whose rows are not what the dataset's description promises."""
+    refused: Mapping[str, Exception]
+    """Partitions without rows, or whose rows are not what the dataset's description promises, or
+    for which the source raises."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Ingested:
     published: Published
     entries: Mapping[str, PartitionInputs]
     """The source's version of each partition that it has, and what was published of it."""
-    refused: Mapping[str, PermanentError]
+    refused: Mapping[str, Exception]
     """Partitions that never came to be checked."""
 
 
@@ -94,7 +100,7 @@ def read_source_days(
     """What the source of the dataset ``name`` has of ``partitions``, as :func:`ingest` takes them.
 
     Without an inventory a partition's version is the digest of its rows, in the order of their key.
-    Raises what the source raises, but for rows that are not as described.
+    Raises what the source raises for all of them, but for rows that are not as described.
     """
     from mlops_assets.adapters.delta import sort_rows
     from mlops_assets.core.digest import table_digest
@@ -104,7 +110,11 @@ def read_source_days(
     # Before the rows: a version that is too old only has them read again.
     listed = None if dataset.inventory is None else inventory(spec, functions, name, partitions)
     tables, refused = _read_each(spec, functions, name, partitions)
-    versions = {partition: _version_of(error) for partition, error in refused.items()}
+    versions = {
+        partition: _version_of(error)
+        for partition, error in refused.items()
+        if isinstance(error, SchemaError)
+    }
     for partition, rows in tables.items():
         if rows.num_rows:
             versions[partition] = table_digest(sort_rows(table, partition, rows, dataset.key))
@@ -144,26 +154,45 @@ def inventory(
     return {partition: str(rows[partition]) for partition in partitions if partition in rows}
 
 
-def _version_of(error: PermanentError) -> str:
+def _version_of(error: SchemaError) -> str:
     """What stands for rows that cannot be read: it stays while they are wrong in the same way."""
     return f"wrong {hashlib.sha256(str(error).encode()).hexdigest()}"
 
 
 def _read_each(
     spec: UseCaseSpec, functions: Functions, name: str, partitions: Sequence[str] | None
-) -> "tuple[Mapping[str, pa.Table], dict[str, PermanentError]]":
-    """The rows of all partitions, and errors: a wrong day does not keep the others out."""
+) -> "tuple[Mapping[str, pa.Table], dict[str, Exception]]":
+    """The rows of all partitions, and errors by day: a wrong day does not keep the others out.
+
+    Raises what the source raises for every day.
+    """
     try:
         return _read(spec, functions, name, partitions), {}
-    except SchemaError as error:
-        if partitions is None or len(partitions) == 1:
+    except TransientError:
+        raise
+    except Exception as error:
+        if partitions is not None and len(partitions) > 1:
+            return _read_apart(spec, functions, name, partitions)
+        if isinstance(error, SchemaError):
             return {}, {(partitions or [UNPARTITIONED])[0]: error}
+        raise
+
+
+def _read_apart(
+    spec: UseCaseSpec, functions: Functions, name: str, partitions: Sequence[str]
+) -> "tuple[Mapping[str, pa.Table], dict[str, Exception]]":
     tables: dict[str, pa.Table] = {}
-    wrong: dict[str, PermanentError] = {}
-    for partition in partitions:
+    wrong: dict[str, Exception] = {}
+    # The first and the last day before the others: a source that has neither is away, and each
+    # further question may take as long as it takes to give up.
+    for partition in dict.fromkeys([partitions[-1], *partitions]):
         try:
             tables |= _read(spec, functions, name, [partition])
         except SchemaError as error:
+            wrong[partition] = error
+        except Exception as error:
+            if len(wrong) == 1 and not tables and partition == partitions[0]:
+                raise
             wrong[partition] = error
     return tables, wrong
 

@@ -4,7 +4,7 @@ Decided by profiles alone. Rows are read once to profile their day, and as a bou
 report that people look at.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING
@@ -70,6 +70,7 @@ def write_report(
         title=f"{spec.name}: {window[0]} to {window[-1]} (current) against the training set of "
         f"version {record.model_version} (reference)",
         about=record.cause,
+        current_rows=record.rows,
         max_rows=spec.monitoring.report_rows,
         path=join(reports_url, spec.name, "drift", f"{record.day}.html"),
     )
@@ -155,6 +156,32 @@ def _plot(spec: UseCaseSpec, lake: "Lake", day: date) -> dg.MarkdownMetadataValu
     return dg.MetadataValue.md(markdown_image(png, "drift"))
 
 
+def _keep(spec: UseCaseSpec, platform: Platform, found: Sequence[DayDrift]) -> "WriteResult":
+    """Put the days ``found`` in the table, and the newest day of all in the document."""
+    from mlops_assets.adapters import documents
+
+    lake, last = platform.lake(), found[-1].record
+    write = keep_drift(spec, lake, found)
+    if last.day.isoformat() == max(lake.states(table_name(spec, DRIFT))):
+        documents.write(platform.documents_url, spec.name, DRIFT, last)
+    return write
+
+
+def _both(first: "WriteResult", second: "WriteResult") -> "WriteResult":
+    """Two writes of one run as one, in the order of the days."""
+    states = {
+        state.partition: state
+        for write in (first, second)
+        for state in (*write.unchanged, *write.written)
+    }
+    fresh = {state.partition for write in (first, second) for state in write.written}
+    return replace(
+        second,
+        written=tuple(states[day] for day in sorted(states) if day in fresh),
+        unchanged=tuple(states[day] for day in sorted(states) if day not in fresh),
+    )
+
+
 class DriftConfig(dg.Config):
     """What one run does beside finding drift."""
 
@@ -191,29 +218,17 @@ def drift_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
     def _drift(
         context: dg.AssetExecutionContext, config: DriftConfig, platform: Platform
     ) -> PublishEvents:
-        from mlops_assets.adapters import documents
-
         lake, tracking = platform.lake(), platform.tracking()
         found = find_drift(spec, lake, tracking, context.partition_keys)
         last = found[-1]
-        is_newest = last.record.day.isoformat() >= max(
-            lake.states(table_name(spec, DRIFT)), default=""
-        )
-
-        def keep() -> "WriteResult":
-            write = keep_drift(spec, lake, found)
-            if is_newest:
-                documents.write(platform.documents_url, spec.name, DRIFT, last.record)
-            return write
-
         due = report_is_due(spec, lake, last.record)
         # Kept before the report is rendered: what decides does not wait for what people look at.
-        write = keep()
+        write = _keep(spec, platform, found)
         if config.report or due:
             report = write_report(spec, lake, tracking, last, platform.reports_url)
             last = replace(last, record=last.record.model_copy(update={"report": report}))
             found[-1] = last
-            write = keep()
+            write = _both(write, _keep(spec, platform, [last]))
         yield dg.AssetCheckResult(
             asset_key=key,
             check_name=DRIFT,

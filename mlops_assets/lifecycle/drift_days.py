@@ -15,6 +15,7 @@ from mlops_assets.lifecycle.day_tables import (
     read_present,
     write_days,
 )
+from mlops_assets.lifecycle.prediction_log import COLUMNS as ANSWER_COLUMNS
 from mlops_assets.lifecycle.prediction_log import PREDICTION_LOG
 from mlops_assets.lifecycle.profiles import (
     Profiles,
@@ -118,8 +119,6 @@ def _versions(
     spec: UseCaseSpec, lake: "Lake", tracking: "Tracking", ordered: Sequence[str]
 ) -> dict[str, int]:
     """The version whose training data each day is compared with."""
-    from mlops_assets.lifecycle.prediction_log import COLUMNS as ANSWER_COLUMNS
-
     newest = max([*lake.states(table_name(spec, DRIFT)), *ordered])
     champion = tracking.champion(spec.name)
     columns: dict[str, ColumnType] = {

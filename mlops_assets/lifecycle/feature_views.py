@@ -182,7 +182,8 @@ def feature_view_asset(spec: UseCaseSpec, functions: Functions, name: str) -> dg
                 asset_key(spec, source)
                 for source in view.datasets
                 if view.partitioned and not spec.datasets[source].partitioned
-            ]
+            ],
+            compared=True,
         ),
         check_specs=check_specs(key, view.suite),
         metadata={

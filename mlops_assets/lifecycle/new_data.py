@@ -10,7 +10,8 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
 
 import dagster as dg
 
@@ -48,6 +49,10 @@ MOST_SECONDS = 20.0
 
 INTERVAL_SECONDS = 30
 
+LOOK_AGAIN = timedelta(minutes=5)
+"""How long sources rest that had every day when they were looked at: most are databases, which
+would be asked for rows twice a minute by each use case. In a replay, ticks are farther apart."""
+
 USE_CASE_TAG = "mlops/arrivals"
 CONTENT_TAG = "mlops/arrivals_content"
 
@@ -62,15 +67,26 @@ class Cursor:
     """What it said about that."""
     after: Mapping[str, str] = field(default_factory=dict[str, str])
     """Where to look first, by source."""
+    known: str = ""
+    """Stands for the days and what is written down of partitions, without the sources."""
+    looked: float = 0.0
+    """When sources were looked at that had every day and gave nothing to do (Unix time); else 0."""
 
     @classmethod
     def of(cls, text: str | None) -> "Cursor":
         """The cursor in ``text``; an empty one when that is none of this release."""
         try:
             found = json.loads(text or "{}")
-            return cls(found["seen"], tuple(found["said"]), dict(found["after"]))
+            after, looked = dict(found["after"]), float(found["looked"])
+            return cls(found["seen"], tuple(found["said"]), after, found["known"], looked)
         except (ValueError, KeyError, TypeError):
             return cls()
+
+    def rests(self, known: str, now: datetime) -> bool:
+        """Whether sources need not be looked at ``now``, and nothing else has changed."""
+        # A clock that stands still, or goes back, is a replay's: whoever ticks wants to know.
+        recently = 0 < now.timestamp() - self.looked < LOOK_AGAIN.total_seconds()
+        return recently and self.known == known
 
     def text(self) -> str:
         """The cursor as Dagster keeps it."""
@@ -101,7 +117,8 @@ def new_data_sensor(
 
     @dg.sensor(
         name=name,
-        target=dg.AssetSelection.assets(*(asset_key(spec, asset) for asset in names)),
+        # With a target instead, Dagster would make a job of it, one for each use case.
+        asset_selection=dg.AssetSelection.assets(*(asset_key(spec, asset) for asset in names)),
         default_status=switches.default_status(name),
         minimum_interval_seconds=INTERVAL_SECONDS,
         description="Asks for the days that sources have and the lake has not, and for days of "
@@ -134,7 +151,8 @@ def plan(
     """
     from mlops_assets.adapters import inputs
 
-    window = ended_days(clock.now(), spec.start, spec.end, spec.timezone)
+    now = clock.now()
+    window = ended_days(now, spec.start, spec.end, spec.timezone)
     days = [] if window is None else window.partitions
     names = [*(source.asset for source in sources), *(stage.name for stage in stages)]
 
@@ -146,11 +164,16 @@ def plan(
         return inputs.parse(written[name], where)
 
     written = documents()
+    known = _known(days[-1:], stages, written)
+    if cursor.rests(known, now):
+        return Plan((), cursor.said, cursor)
     had, said = _ask(sources, platform, days, parsed, cursor)
     after = {name: found.after for name, found in had.items() if found.after}
-    seen = _fingerprint(days[-1:], stages, written, had)
+    seen = _fingerprint(known, had)
+    looked = now.timestamp() if not said and _complete(spec, had, days) else 0.0
     if seen == cursor.seen:
-        return Plan((), (*said, *cursor.said), Cursor(seen, cursor.said, after))
+        cursor = replace(cursor, after=after, known=known, looked=looked)
+        return Plan((), (*said, *cursor.said), cursor)
     tick = _Tick(spec, instance, being_made(spec, instance, days))
     if documents() != written:
         # A run ended just now: what it wrote down and what is being made do not fit each other.
@@ -168,7 +191,15 @@ def plan(
     return Plan(
         tuple(tick.requests),
         (*said, *tick.said),
-        Cursor(seen if settled else "", tuple(tick.said) if settled else (), after),
+        Cursor(seen, tuple(tick.said), after, known, looked) if settled else Cursor(after=after),
+    )
+
+
+def _complete(spec: UseCaseSpec, had: Mapping[str, Had], days: Sequence[str]) -> bool:
+    """Whether each dataset's source was looked at and has the newest day."""
+    return bool(days) and all(
+        name in had and (not dataset.partitioned or days[-1] in had[name].versions)
+        for name, dataset in spec.datasets.items()
     )
 
 
@@ -196,21 +227,23 @@ def _ask(
             said.append(f"the source of {source.asset} failed: {type(error).__name__}: {error}")
             continue
         kept = {key: version for key, version in found.versions.items() if key in wanted}
-        had[source.asset] = Had(kept, found.after)
+        had[source.asset] = replace(found, versions=kept)
+        said += found.said
     return had, said
 
 
-def _fingerprint(
-    last: Sequence[str],
-    stages: Sequence[Stage],
-    written: Mapping[str, bytes],
-    had: Mapping[str, Had],
-) -> str:
-    """Stands for all that a tick decides by, but what is being made."""
+def _known(last: Sequence[str], stages: Sequence[Stage], written: Mapping[str, bytes]) -> str:
+    """Stands for all that a tick decides by, but sources and what is being made."""
     digest = hashlib.sha256(repr((list(last), stages)).encode())
     for name, document in written.items():
         digest.update(f"\n{name} {len(document)}\n".encode())
         digest.update(document)
+    return digest.hexdigest()
+
+
+def _fingerprint(known: str, had: Mapping[str, Had]) -> str:
+    """Stands for all that a tick decides by, but what is being made."""
+    digest = hashlib.sha256(known.encode())
     for name, found in had.items():
         digest.update(f"\n{name} {found.versions}".encode())
     return digest.hexdigest()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from mlops_assets.adapters.functions import Functions
 from mlops_assets.core.arrivals import UNDATED, days_to_read, groups
+from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.monitoring_records import PartitionInputs
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.core.windows import window_of
@@ -13,6 +14,9 @@ from mlops_assets.lifecycle.platform import Platform
 
 MOST_DAYS_READ = 31
 """Days that a tick reads from one source for the first time, where only rows tell what it has."""
+
+LOG_DAYS = 7
+"""Newest days whose prediction log is looked at again; a server adds to no hour that is over."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Had:
     """By partition; another one when the partition's rows are."""
     after: str = ""
     """The day behind which to look first the next time; empty for the first."""
+    said: tuple[str, ...] = ()
+    """What is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +80,17 @@ def dataset_source(spec: UseCaseSpec, functions: Functions, name: str) -> Source
         sound = {day for day, entry in recorded.items() if entry.digest}
         missing, late = days_to_read(sound, days, dataset.late_days, MOST_DAYS_READ, after)
         found: dict[str, str] = {}
+        wrong: list[str] = []
         for group in groups({name: [*missing, *late]}, days):
-            found |= read_source_days(spec, functions, name, group.days).versions
+            read = read_source_days(spec, functions, name, group.days)
+            found |= read.versions
+            wrong += [
+                f"the source of {name} failed for {day}: {type(error).__name__}: {error}"
+                for day, error in read.refused.items()
+                if not isinstance(error, PermanentError)
+            ]
         full = len(missing) == MOST_DAYS_READ and not any(day in found for day in missing)
-        return Had(found, missing[-1] if full else after)
+        return Had(found, missing[-1] if full else after, tuple(wrong))
 
     return Source(name, dated if dataset.partitioned else undated)
 
@@ -94,10 +107,15 @@ def prediction_log_source(spec: UseCaseSpec) -> Source:
         from mlops_assets.adapters.endpoints.state import paths_of
         from mlops_assets.adapters.prediction_logs import log_versions
 
-        del recorded, after
+        del after
         folder = paths_of(spec.name, platform.endpoints_dir).predictions
         if not days or not folder.exists():
             return Had({})
-        return Had(log_versions(folder, window_of(days, spec.timezone)))
+        settled = {
+            day: recorded[day].inputs
+            for day in days[:-LOG_DAYS]
+            if day in recorded and recorded[day].digest
+        }
+        return Had(log_versions(folder, window_of(days, spec.timezone), settled) | settled)
 
     return Source("prediction_log", look)

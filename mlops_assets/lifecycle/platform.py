@@ -1,7 +1,8 @@
 """What the stages reach the outside world through, as Dagster resources."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -126,9 +127,28 @@ class RecordIOManager(dg.ConfigurableIOManager):
         return join(self.documents_url, *key.path) + ".json"
 
 
+@lru_cache(maxsize=8)
+def _platform(places: Places) -> Platform:
+    """The platform with the environment's variables read, once for the process.
+
+    Dagster makes a configurable resource anew for each step and each sensor's tick, which takes
+    4 ms: more than all else that an idle tick does. Raises PermanentError for a variable that is
+    not set.
+    """
+    found: dict[str, str] = {}
+    for name, value in asdict(places).items():
+        known = value.get_value() if isinstance(value, dg.EnvVar) else value
+        if known is None:
+            raise PermanentError(f"the environment variable {value.env_var_name} is not set")
+        found[name] = known
+    return Platform.at(Places(**found))
+
+
 def resources_at(places: Places) -> Mapping[str, object]:
     """The Dagster resources that the assets of every use case need."""
     return {
-        "platform": Platform.at(places),
+        "platform": dg.ResourceDefinition(
+            lambda _: _platform(places), description=Platform.__doc__
+        ),
         "io_manager": RecordIOManager(documents_url=places.documents),
     }

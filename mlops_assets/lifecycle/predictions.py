@@ -112,7 +112,8 @@ def predictions_asset(spec: UseCaseSpec, functions: Functions) -> dg.AssetsDefin
                     for name, view in spec.feature_views.items()
                     if not view.partitioned
                 ),
-            ]
+            ],
+            compared=True,
         ),
         ins={"endpoint": dg.AssetIn(asset_key(spec, "endpoint"))},
         metadata={"table": table_name(spec, "predictions")},

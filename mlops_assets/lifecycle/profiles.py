@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from mlops_assets.core.spec import LABEL, ColumnType, FeatureType, UseCaseSpec
 from mlops_assets.lifecycle.assets import table_name
 from mlops_assets.lifecycle.day_tables import read_present, write_days
-from mlops_assets.lifecycle.prediction_log import PREDICTION_LOG, read_answers
+from mlops_assets.lifecycle.prediction_log import COLUMNS as ANSWER_COLUMNS
+from mlops_assets.lifecycle.prediction_log import PREDICTION_LOG
 from mlops_assets.lifecycle.references import SCORE
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _of_answers(
     from mlops_assets.core.profiles import profile
 
     result: dict[str, dict[int, Profile]] = {}
-    answers = read_answers(spec, lake, [day])
+    answers = read_present(spec, lake, PREDICTION_LOG, ANSWER_COLUMNS, [day])
     for (version,), rows in answers.partition_by("model_version", as_dict=True).items():
         sent = types_of(rows.row(0, named=True))
         for layout in layouts:
@@ -187,7 +188,7 @@ def sampled_answers(
     days = list(answered_days(spec, lake, partitions))
     frames: list[pl.DataFrame] = []
     for day in days:
-        answers = read_answers(spec, lake, [day])
+        answers = read_present(spec, lake, PREDICTION_LOG, ANSWER_COLUMNS, [day])
         fitting = [
             rows
             for rows in answers.partition_by("model_sha256", maintain_order=True)

@@ -1,5 +1,7 @@
 """A replay at full speed in one process: traffic, arrivals and sensors, one day after the other."""
 
+import contextlib
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -39,6 +41,8 @@ class Step:
     decision: "Decision | None"
     promotion: PromotionRecord | None
     """Where a retraining of this day has ended in a decision about its model."""
+    alerts: tuple[str, ...]
+    """Titles of what the console was told."""
     seconds: float
 
 
@@ -90,7 +94,9 @@ def replay_days(
             promotion = documents.read(
                 platform.documents_url, spec.name, "promotion", PromotionRecord
             )
-        daemon.tick(f"{spec.name}_alerts")
+        told = io.StringIO()
+        with contextlib.redirect_stdout(told):
+            daemon.tick(f"{spec.name}_alerts")
         yield Step(
             day=day,
             sent=sent,
@@ -101,6 +107,7 @@ def replay_days(
             ),
             decision=_last_decision(platform, spec),
             promotion=promotion,
+            alerts=tuple(line for line in told.getvalue().splitlines() if line.startswith("[")),
             seconds=monotonic() - begun,
         )
 

@@ -4,6 +4,7 @@
 afford that. The sensors, conditions and assets are the same, and so is the instance.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -41,8 +42,6 @@ class Daemon:
     instance: dg.DagsterInstance
     _cursors: dict[str, str | None] = field(default_factory=dict[str, str | None])
     _automation: "AssetDaemonCursor | None" = None
-    log: list[str] = field(default_factory=list[str])
-    """What each tick has said, the last ones last."""
 
     def tick(self, sensor: str) -> list[Ran]:
         """One tick of the sensor ``sensor``, and its runs."""
@@ -55,11 +54,11 @@ class Daemon:
             resources=dict(self.definitions.resources or {}),
         )
         with context:
+            # What a tick says is kept by Dagster's daemon, and here by nobody.
+            context.log.setLevel(logging.WARNING)
             result = definition.evaluate_tick(context)
         for event in result.asset_events:
             self.instance.report_runless_asset_event(event)
-        if result.skip_message:
-            self.log.append(f"{sensor}: {result.skip_message}")
         ran: list[Ran] = []
         for request in result.run_requests or ():
             tags = {**request.tags, SENSOR_NAME: sensor}

@@ -1,5 +1,6 @@
 """The retraining sensor: when it decides, what it requests, and what becomes of that."""
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -7,12 +8,14 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 from retraining_support import Live, performance_record, retrained
 
 from mlops_assets.adapters import decisions
-from mlops_assets.adapters.prices import training_cost
+from mlops_assets.adapters.prices import price_of, training_cost
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.retraining_records import outstanding
+from mlops_assets.core.retraining_spec import RetrainingSpec, problems
 from mlops_assets.core.spec import TrainingSetSpec
 from mlops_assets.lifecycle.platform import Places
 from mlops_assets.lifecycle.retraining import retraining_asset
@@ -280,3 +283,30 @@ def test_the_asset_names_its_ledger_and_policy() -> None:
     assert (asset.group_name, list(asset.owners)) == ("visits", ["team:tests"])
     assert asset.metadata["table"] == decisions.table("visits")
     assert {dep.asset_key.path[-1] for dep in asset.deps} == {"drift", "performance", "promotion"}
+
+
+def test_the_examples_of_the_guide_load_and_agree_with_themselves() -> None:
+    """Pasted as they stand."""
+    guide = (Path(__file__).parents[2] / "docs" / "retraining.md").read_text()
+    examples = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    assert len(examples) == 3
+    for example in examples:
+        spec = RetrainingSpec.model_validate(yaml.safe_load(example)["retraining"])
+        assert list(problems(spec)) == []
+        assert price_of(spec.compute).per_hour > 0
+
+
+def test_the_guides_way_to_read_the_ledger_works(
+    live_of: LiveOf, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the ledger of a use case that has decided."""
+    live = live_of()
+    live.tells(DAY, 0.3)
+    live.tick()
+    monkeypatch.setattr("mlops_assets.definitions.STATE", Path(live.places.lake).parent)
+    guide = (Path(__file__).parents[2] / "docs" / "retraining.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    exec(code.replace("flight_delays", "visits"), {})  # noqa: S102 - it is what people paste
+    said = capsys.readouterr().out
+    assert "True None drift 0.3 is above 0.2" in said
+    assert "visits:2024-04-11.v1:1 running" in said

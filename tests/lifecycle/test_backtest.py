@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import numpy as np
+import polars as pl
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -15,25 +17,44 @@ from lifecycle_support import FOLDER, Project, make_project
 
 from mlops_assets.adapters.backtest_cache import Cache, key_of
 from mlops_assets.adapters.functions import Functions
+from mlops_assets.adapters.tracking import Tracking
 from mlops_assets.core.backtest_records import VERSION
 from mlops_assets.core.backtest_report import BacktestSummary
-from mlops_assets.core.candidates import candidates
+from mlops_assets.core.candidates import Candidate, candidates
+from mlops_assets.core.daily_profiles import daily
+from mlops_assets.core.drift import DriftThresholds, compare
 from mlops_assets.core.errors import MissingPartitionsError, PermanentError
-from mlops_assets.core.monitoring import performance_record
+from mlops_assets.core.monitoring import drift_record, performance_record
 from mlops_assets.core.performance_days import realized_days
+from mlops_assets.core.profiles import profile
 from mlops_assets.core.retraining_spec import RetrainingSpec
-from mlops_assets.core.spec import UseCaseSpec
+from mlops_assets.core.signals import signals_of
+from mlops_assets.core.spec import LABEL, UseCaseSpec
 from mlops_assets.core.windows import Window
 from mlops_assets.lifecycle.backtest import backtest_asset
+from mlops_assets.lifecycle.backtest_drift import drift_against
 from mlops_assets.lifecycle.backtest_engine import Options, backtest, training_ends
 from mlops_assets.lifecycle.backtest_gate import gate
 from mlops_assets.lifecycle.backtest_matrix import Cell, fill, losses, model_of, scores
-from mlops_assets.lifecycle.backtest_rows import Span, read_span
+from mlops_assets.lifecycle.backtest_rows import ARRIVAL, NIGHTS, Span, read_span
 from mlops_assets.lifecycle.backtest_signals import labels_of, watch
+from mlops_assets.lifecycle.performance_days import find_performance
 from mlops_assets.lifecycle.platform import Places, resources_at
+from mlops_assets.lifecycle.references import read_references
 from mlops_assets.lifecycle.source_tables import tables_from_sources
-from mlops_assets.lifecycle.training_set import DAY, retraining_window
+from mlops_assets.lifecycle.training_set import DAY, LABEL_KNOWN_AT, retraining_window
 
+BOTH = RetrainingSpec.model_validate(
+    {
+        "policy": {
+            "kind": "any_of",
+            "policies": [
+                {"kind": "performance", "worse_by": 0.02},
+                {"kind": "drift", "above": 0.1},
+            ],
+        }
+    }
+)
 DATA = ("2024-03-01", "2024-04-30")
 FUNCTIONS = Functions("visits", FOLDER)
 
@@ -159,6 +180,80 @@ def test_a_backtest_trains_the_models_and_applies_the_gate_of_live_runs(
     assert promotes(champion, champion) is False
     (kept,) = [file.name for file in tmp_path.iterdir() if file.name.startswith("verdict")]
     assert (cache.get(kept) or b"").decode() == evaluation.verdict
+
+
+def test_performance_and_drift_are_those_that_live_assets_find(
+    live: Project, spec: UseCaseSpec, span: Span, stages: list[dg.ExecuteInProcessResult]
+) -> None:
+    """For the same champion on the same days, from what an endpoint would have logged."""
+    model = stages[0].asset_value(live.key("model"))
+    window = Window(model.training_set.first, model.training_set.end, spec.timezone)
+    cache = Cache(f"{live.places.artifacts}/backtest-of-a-test")
+    cells = fill(spec, span, [window], cache)
+    (cell,) = cells.values()
+    day, served_from = date(2024, 4, 19), date(2024, 4, 12)
+    night = datetime(2024, 4, 20, 3, tzinfo=ZoneInfo(spec.timezone)).astimezone(UTC)
+    rows = span.between(served_from, day + timedelta(days=1))
+    known = pl.col(LABEL_KNOWN_AT) <= night
+    outcomes = rows.select(
+        "event_id",
+        "event_time",
+        "asked_at",
+        pl.Series("score", scores(model_of(cell.key, cell.fitted, cache), rows), pl.Float32),
+        pl.lit(model.version, pl.Int64).alias("model_version"),
+        pl.lit(model.sha256).alias("model_sha256"),
+        pl.lit("champion").alias("role"),
+        pl.when(known).then(LABEL).alias(LABEL).cast(pl.Int32),
+        known.alias("outcome_known"),
+        pl.when(known).then(LABEL_KNOWN_AT).alias(LABEL_KNOWN_AT),
+        DAY,
+    )
+    tables = {
+        str(name): part.drop(DAY).to_arrow()
+        for (name,), part in outcomes.partition_by(DAY, as_dict=True).items()
+    }
+    live.lake.write("visits/outcomes", tables, ["event_time", "event_id"])
+    tracking = Tracking(live.places.tracking, live.places.artifacts)
+    performed = find_performance(spec, live.lake, tracking, sorted(tables))[-1].record
+    drift = drift_against(spec, span, window, cell.fitted.importances)(day)
+    expected = signals_of(
+        spec.name,
+        drift_record(spec.name, day, model.version, drift),
+        performed,
+        model.version,
+        window.end,
+    )
+    signals = watch(spec, span, cells, labels_of(span))
+    found = signals(Candidate("both", BOTH))(day, window.end, served_from)
+    assert expected is not None
+    assert expected.realized is not None
+    assert expected.estimated is not None
+    said = expected.model_dump(exclude={"champion_version"})
+    for name, value in found.model_dump(exclude={"champion_version"}).items():
+        # A day's sums are not added up in the same order.
+        close = isinstance(value, dict) and name != "drift"
+        assert value == (pytest.approx(said[name], rel=1e-6) if close else said[name]), name
+
+    references = read_references(spec, live.lake, model.version)
+    assert references is not None
+    names = list(spec.feature_types)
+    week = rows.filter(pl.col(DAY) >= "2024-04-13").with_columns(pl.lit(0.5).alias("score"))
+    current = {
+        date.fromisoformat(str(name)): profile(part, references.layout)
+        for (name,), part in week.partition_by(DAY, as_dict=True).items()
+    }
+    against = compare(
+        daily(references.answers, references.layout).select(names),
+        daily(current, references.layout).select(names),
+        importance=references.summary.importances,
+        thresholds=DriftThresholds(
+            distance=spec.monitoring.drift_distance, model=spec.monitoring.drift_of_model
+        ),
+    )
+    assert [each.model_dump() for each in drift.columns] == [
+        each.model_dump() for each in against.columns
+    ]
+    assert drift == against
 
 
 def test_the_lake_and_the_sources_give_the_same_rows(
@@ -314,10 +409,6 @@ def test_labels_that_come_later_are_not_looked_at_before(
     spec: UseCaseSpec, windows: list[Window]
 ) -> None:
     """With labels two nights late, the newest labelled day is two days back."""
-    import polars as pl
-
-    from mlops_assets.lifecycle.backtest_rows import ARRIVAL, NIGHTS
-
     assert timedelta(hours=3) == ARRIVAL
     window = Window(spec.start, date(2024, 5, 1), spec.timezone)
     late = read_span(spec, FUNCTIONS, tables_from_sources(spec, FUNCTIONS, window), window)

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import yaml
 from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.storage.dagster_run import DagsterRun
-from lifecycle_support import spec_of_visits
 
 from mlops_assets import clock
 from mlops_assets.adapters import decisions, documents
@@ -25,6 +26,8 @@ from mlops_assets.lifecycle.retraining_runs import STAGES
 SENSOR = "visits_retraining"
 DRIFT: dict[str, Any] = {"kind": "drift", "above": 0.2}
 
+_VISITS = Path(__file__).parent / "visits" / "defs.yaml"
+
 _EVENTS = {
     "success": [DagsterEventType.PIPELINE_SUCCESS],
     "failure": [DagsterEventType.PIPELINE_FAILURE],
@@ -38,7 +41,8 @@ def retrained(described: Mapping[str, Any] | None = None, **guards: Any) -> UseC
     """The tests' use case with a retraining policy, without an end of its data."""
     fields = {"cooldown_days": 0, **guards, "policy": dict(described or DRIFT)}
     update = {"retraining": RetrainingSpec.model_validate(fields), "end": None}
-    return spec_of_visits().model_copy(update=update)
+    attributes = yaml.safe_load(_VISITS.read_text())["attributes"]
+    return UseCaseSpec.model_validate(attributes).model_copy(update=update)
 
 
 def drift_record(day: date, version: int, drift: float) -> DriftRecord:
@@ -140,7 +144,7 @@ def stages() -> list[dg.AssetsDefinition]:
 
         return _stage
 
-    later = [stage(*pair) for pair in zip(STAGES, STAGES[1:], strict=False)]
+    later = [stage(*pair) for pair in pairwise(STAGES)]
     return [_training_set, *later]
 
 

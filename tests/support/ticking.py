@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.definitions.sensor_definition import SensorExecutionData
 from lifecycle_support import Project
 
 from mlops_assets import clock
@@ -27,6 +28,19 @@ def daemon_of(project: Project) -> Daemon:
         sensor = new_data_sensor(project.spec, project.functions)
         definitions = dg.Definitions.merge(definitions, dg.Definitions(sensors=[sensor]))
     return Daemon(definitions, project.instance)
+
+
+def look(daemon: Daemon, sensor: str, cursor: str | None = None) -> SensorExecutionData:
+    """What a tick of ``sensor`` asks for and says, with nothing of it done or remembered."""
+    context = dg.build_sensor_context(
+        instance=daemon.instance,
+        cursor=cursor,
+        definitions=daemon.definitions,
+        sensor_name=sensor,
+        resources=dict(daemon.definitions.resources or {}),
+    )
+    with context:
+        return daemon.definitions.resolve_sensor_def(sensor).evaluate_tick(context)
 
 
 def until_quiet(daemon: Daemon, sensor: str, rounds: int = MOST_ROUNDS) -> list[Ran]:
@@ -60,5 +74,3 @@ def _days(partitions: tuple[str, str] | None) -> list[str]:
         return [""]
     first, last = (datetime.fromisoformat(day) for day in partitions)
     return [(first + timedelta(days=n)).date().isoformat() for n in range((last - first).days + 1)]
-
-

@@ -32,6 +32,7 @@ from mlops_assets.core.alerts import (
     resolution,
     storm_summary,
 )
+from mlops_assets.core.monitoring_spec import MonitoringSpec
 from mlops_assets.core.spec import STAGES, DatasetSpec, TrainingSetSpec
 
 REPOSITORY = Path(__file__).parents[2]
@@ -535,14 +536,17 @@ def _mlops_knows(words: list[str], capsys: pytest.CaptureFixture[str]) -> bool:
 
 def _names() -> set[str]:
     """Names that exist in the platform: assets, fields, checks, tables, metadata."""
-    from mlops_assets.adapters import ledger
+    from mlops_assets.adapters import decisions, ledger
     from mlops_assets.adapters.alerts import log
     from mlops_assets.core.spec import KNOWN_AT
     from mlops_assets.lifecycle import publish
 
     return {
         *STAGES,
+        *(f"USE_CASE/{stage}" for stage in STAGES),
+        decisions.table("USE_CASE"),
         *(f"training_set.{field}" for field in TrainingSetSpec.model_fields),
+        *(f"monitoring.{field}" for field in MonitoringSpec.model_fields),
         *DatasetSpec.model_fields,
         *(publish.EXPECTATIONS_CHECK, publish.WARNINGS_CHECK, "quarantined_rows"),
         *(KNOWN_AT, ledger.TABLE, log.TABLE, "capped", "champion", "dagster/row_count"),
@@ -559,6 +563,16 @@ def _is_place(span: str) -> bool:
     return REPOSITORY / span in (state.server_log, state.predictions) or (
         not span.startswith((".", "/")) and (REPOSITORY / span).exists()
     )
+
+
+def _is_said(span: str) -> bool:
+    """Whether a stage or a record says ``span``: a check, a column, a key of metadata."""
+    package = REPOSITORY / "mlops_assets"
+    sources = [*(package / "lifecycle").glob("*.py"), *(package / "core").glob("*.py")]
+    # In quotes, as a field, or as the heading of a table.
+    word = re.escape(span)
+    said = re.compile(rf"""["']{word}["']|^    {word}: |\| {word} \|""", re.MULTILINE)
+    return any(said.search(source.read_text()) for source in sources)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -580,7 +594,7 @@ def test_a_runbook_names_only_what_exists(kind: Kind, capsys: pytest.CaptureFixt
             route = ", ".join(f'"{part}"' for part in words[0].strip("/").split("/"))
             known = route in (REPOSITORY / "mlops_assets" / "serving" / "app.py").read_text()
         else:
-            known = span in _names() or _is_place(span)
+            known = span in _names() or _is_place(span) or _is_said(span)
         assert known, f"{kind}.md names `{span}`, which does not exist"
     for link in re.findall(r"\]\(([^)]+)\)", text):
         assert (RUNBOOKS / link).exists(), f"{kind}.md links to {link}, which does not exist"
@@ -596,4 +610,5 @@ def test_the_check_of_runbooks_sees_what_does_not_exist(
     assert not _dg_knows(["launch", "--everything"])
     assert not _is_place("mlops_assets/nowhere.py")
     assert not _is_place("/")
+    assert not _is_said("said by nobody")
     assert "training_set.nothing" not in _names()

@@ -12,6 +12,7 @@ from mlops_assets.core.backtest_records import ScoredDays, known_by
 from mlops_assets.core.backtest_report import (
     BacktestSummary,
     beats_baselines,
+    default_budget,
     recommended_yaml,
     results_of,
     table_markdown,
@@ -142,6 +143,19 @@ def test_the_choice_keeps_the_budget_and_is_something_to_configure(
     assert not naive.affordable
     affordable = [found for found in summary.policies if found.affordable]
     assert best.first.log_loss == min(found.first.log_loss for found in affordable)
+
+
+def test_without_a_budget_the_naive_trigger_is_to_be_undercut(
+    table: tuple[Candidate, ...],
+) -> None:
+    """Nine tenths of its cost on the first part; no bound where it did not train."""
+    found, split = matrix(), FIRST + timedelta(days=30)
+    walked = replays(table, found)
+    naive = [d for d in walked[ANY_PSI].decisions if d.retrain and d.day < split]
+    assert len(naive) > 0
+    assert default_budget(walked, split) == pytest.approx(0.9 * 2.0 * len(naive))
+    assert default_budget({NEVER: walked[NEVER]}, split) is None
+    assert default_budget({ANY_PSI: walked[NEVER]}, split) is None
 
 
 def test_parts_add_up_and_nothing_beats_hindsight(summary: BacktestSummary) -> None:

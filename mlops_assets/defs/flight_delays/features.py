@@ -262,12 +262,11 @@ def _delays(
     )
     rows = _inside(flights, window).select(*keys, day="flight_day").unique().sort("day")
     for ago in (1, 2, 8):
-        rows = rows.join_asof(
+        rows = rows.with_columns(known_day=pl.col("day") - pl.duration(days=ago)).join_asof(
             totals.rename({name: f"{name}_until_{ago}" for name in counts}),
-            left_on=pl.col("day") - pl.duration(days=ago),
-            right_on="known_day",
+            on="known_day",
             by=keys,
-            check_sortedness=False,
+            check_sortedness=False,  # both are sorted, which polars sees only without groups
         )
     rows = rows.with_columns(pl.selectors.matches("_until_").fill_null(0)).with_columns(
         (pl.col(f"{name}_until_1") - pl.col(f"{name}_until_{ago}")).alias(f"{name}_{days}")
