@@ -7,7 +7,7 @@ written, day by day; tables of rows are absent, since sensors read none.
 
 import hashlib
 import json
-import shutil
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -54,8 +54,8 @@ TIMEZONE = ZoneInfo("America/New_York")
 FIRST = date(2013, 1, 1)
 DAYS = 300
 LAST = FIRST + timedelta(days=DAYS - 1)
-NOW = datetime.combine(LAST + timedelta(days=1), time(7), TIMEZONE)
-"""The newest day has come in."""
+NOW = datetime.combine(LAST + timedelta(days=1), time(12), TIMEZONE)
+"""The newest day has come in, and all of its flights have landed."""
 
 ALERTS = 40
 """That each use case has had, all of them resolved."""
@@ -229,9 +229,7 @@ def _write_ledger(lake: Lake, spec: UseCaseSpec, template: Sequence[Decision | T
         row = decisions._row(book, kind, at, text, inputs=inputs, retrain=retrain)
         rows.append(row)
         entry = decisions.Entry(kind, at, inputs, str(row["writer"]), text)
-        book = decisions.Book(
-            spec.name, tail=str(row["digest"]), entries=(*book.entries, entry)
-        )
+        book = decisions.Book(spec.name, tail=str(row["digest"]), entries=(*book.entries, entry))
     for part in (rows[:-_COMMITS], *([row] for row in rows[-_COMMITS:])):
         table = pa.Table.from_pylist(part, schema=decisions._schema())
         lake.append(decisions.table(spec.name), table)
@@ -401,10 +399,9 @@ def _alerts(spec: UseCaseSpec) -> list[Entry]:
 
 
 def main() -> None:
-    """Write the state; MLOPS_CLOCK names the clock, which is set too."""
+    """Write the state into an empty folder; the clock that MLOPS_CLOCK names is set too."""
     count, folder, port = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    shutil.rmtree(folder, ignore_errors=True)
-    clock.set_to(folder / "clock.json", NOW)
+    clock.set_to(Path(os.environ[clock.ENV]), NOW)
     write(count, folder / "state", port)
 
 

@@ -31,6 +31,9 @@ def _remote_places() -> Places:
         reports=dg.EnvVar("MLOPS_REPORTS_URL"),
         documents=dg.EnvVar("MLOPS_DOCUMENTS_URL"),
         endpoints=str(STATE / "endpoints"),
+        alert_channels=dg.EnvVar("MLOPS_ALERT_CHANNELS"),
+        dagster=dg.EnvVar("MLOPS_DAGSTER_URL"),
+        runbooks=dg.EnvVar("MLOPS_RUNBOOKS_URL"),
     )
 
 

@@ -20,6 +20,7 @@ _SLOW = 8.0
 _TOLD = 0.5  # a number that companions tell less has a season of its own
 _LEAST_SHIFT = 0.1  # in standard deviations inside a day: less hardly moves a model
 _FLOOR = 0.02  # likewise: errors below it are taken for this, so that rounding is no defect
+_DOUBTFUL = 4.0  # times the usual error of a companion that may be the wrong one
 _MOST_BLAMED = 8  # of columns that look wrong at once, those that are tried as the culprit
 
 
@@ -135,17 +136,14 @@ def _culprits(
     """The columns that are wrong, the clearest first, each with its sentence.
 
     One wrong column makes those look wrong that are told by it. So of those that look wrong the
-    one is blamed without which the others look best, until none looks wrong. Where nothing looks
-    wrong without another one either, nobody knows which of them it is: that one is named next.
+    one is blamed without which the others look best, until none looks wrong. A companion without
+    which the blamed one does not look wrong either may be the wrong one: it is named next.
     """
     names = [series.columns[place].name for place in numbers]
     without = [n for n, name in enumerate(names) if name in broken]
+    judged = _without([n for n in range(len(numbers)) if n not in without], without, judge)
+    suspects = {n: each for n, each in judged.items() if each.alarming}
     found: dict[str, str] = {}
-    suspects = {
-        n: judged
-        for n in range(len(numbers))
-        if n not in without and (judged := judge(n, without)) is not None and judged.alarming
-    }
     while suspects:
         ranked = sorted(suspects, key=lambda n: -abs(suspects[n].times))
         cleared = {
@@ -157,11 +155,18 @@ def _culprits(
             key=lambda n: max((abs(each.times) for each in cleared[n].values()), default=0.0),
         )
         found[names[culprit]] = suspects[culprit].text
-        without.append(culprit)
         if not any(each.alarming for each in cleared[culprit].values()):
-            for n in ranked[:_MOST_BLAMED]:
-                if n != culprit and not any(each.alarming for each in cleared[n].values()):
-                    found[names[n]] = f"may be wrong in its place: it {suspects[n].text}"
+            for n, each in judged.items():
+                if (
+                    names[n] in suspects[culprit].companions
+                    and abs(each.times) >= _DOUBTFUL
+                    and not any(
+                        other.alarming
+                        for other in _without([culprit], [*without, n], judge).values()
+                    )
+                ):
+                    found[names[n]] = f"may be wrong in its place: it {each.text}"
+        without.append(culprit)
         suspects = {n: each for n, each in cleared[culprit].items() if each.alarming}
     return found
 

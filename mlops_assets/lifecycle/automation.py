@@ -22,30 +22,32 @@ def carries(
     ``undated`` are dependencies without days, as a table of airlines or the endpoint: they have to
     be there, but other content in them does not re-open every day.
 
-    ``compared`` are stages that write down what they were made of: what changes while a run of
-    theirs is under way is found by the sensor of new data, and not asked for twice.
+    ``compared`` is a stage that writes down what it was made of. For it, a run that somebody else
+    started counts too, and a change during a run is found by the sensor of new data. Any other
+    stage follows each change by a request of its own.
     """
     changed = AC.any_deps_match(AC.data_version_changed())
     if undated:
         changed = changed.ignore(dg.AssetSelection.assets(*undated))
     requested, updated = AC.newly_requested(), AC.newly_updated()
-    # What changed since the last tick changed after whatever that tick requested.
-    reopened = changed.since((requested | updated) & ~changed)
-    if not compared:
-        reopened |= (changed & AC.in_progress()).since(requested & ~changed)
+    wanted = (
+        (AC.newly_missing() | changed).since(requested | updated)
+        if compared
+        # What changed since the last tick changed after whatever that tick requested.
+        else AC.newly_missing().since(requested | updated) | changed.since(requested & ~changed)
+    )
     # A partition stays failed, for Dagster, until a run of it succeeds. So one that is requested
     # and was failed before is tried again, however soon after a tick it fails.
     failed = AC.execution_failed()
     retried = (requested & failed & ~failed.newly_true()).since(updated)
     return (
         (
-            AC.newly_missing().since(requested | updated).with_label("new")
-            | reopened.with_label("a dependency has other content")
+            wanted.with_label("new, or of other content")
             | (failed & ~retried).with_label("failed, and not tried again")
         )
-        & ~AC.any_deps_match(AC.missing() | AC.in_progress() | AC.will_be_requested()).with_label(
-            "a dependency is missing or under way"
-        )
+        & ~AC.any_deps_match(
+            AC.missing() | AC.run_in_progress() | AC.backfill_in_progress() | AC.will_be_requested()
+        ).with_label("a dependency is missing or under way")
         & ~AC.in_progress()
     ).with_label("carries")
 

@@ -203,3 +203,26 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         local.deploy(
             make_release(tmp_path), EndpointSpec(port=1), str(tmp_path / "state"), timeout_s=1
         )
+
+
+def test_a_process_that_nobody_reaps_counts_as_ended() -> None:
+    """The children of a killed process stay as zombies where no init asks for them."""
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys, time\npid = os.fork()\nif not pid: os._exit(0)\n"
+            "print(pid, flush=True)\ntime.sleep(60)",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        wait_for(lambda: not alive(child))
+        os.kill(child, 0)  # it is still in the table of processes
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()

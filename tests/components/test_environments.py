@@ -27,5 +27,5 @@ def test_remote_environments_load_without_addresses_or_secrets(
 
 def test_an_unknown_environment_is_refused_with_the_known_ones() -> None:
     """A typo does not silently run against something else."""
-    with pytest.raises(ValueError, match="local, staging, production"):
+    with pytest.raises(ValueError, match="local, replay, staging, production"):
         environment("prodution")

@@ -42,7 +42,18 @@ def alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether it has ended and its parent has not asked how: in a container, nobody may ever ask
+    for the children of a process that was killed.
+    """
+    try:
+        # Behind the name, which stands in parentheses and may hold anything, comes the state.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False
 
 
 def command_line_names(pid: int, instance: str) -> bool:

@@ -77,6 +77,10 @@ def visits(window: Window) -> pl.DataFrame:
                 frame = frame.head(5)
             case "half":
                 frame = frame.head(ROWS_A_DAY // 2)
+            case "scaled":
+                frame = frame.with_columns(pl.col("minutes") * 3)
+            case "flipped":
+                frame = frame.with_columns(1 - pl.col("returned"))
             case None:
                 pass
             case other:
