@@ -1,27 +1,31 @@
-"""One process of the detection benchmark: a use case that is live in ``FOLDER``, and ``SCENARIO``.
+"""One process of the detection benchmark: a use case that is live in ``FOLDER``, and a ``STORY``.
 
-The use case is the tests' own, with an endpoint that is asked over HTTP; the daemon is the replay's,
-whose sensors tick in rounds. Where a fault begins, rounds are counted until somebody is told or a
-training is asked for.
+The use case is the tests' own, with an endpoint that is asked over HTTP; the daemon is that of
+replays, whose sensors tick in rounds. Where a fault begins, rounds are counted until somebody is
+told or a training is asked for.
 """
 
 import json
+import logging
 import os
 import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
-import dagster as dg
+import polars as pl
 
 from bench._sensors_run import instance_in
 from mlops_assets import clock
 from mlops_assets.adapters import documents
 from mlops_assets.adapters.endpoints import local
+from mlops_assets.core.monitoring_spec import MonitoringSpec
+from mlops_assets.core.pit import ASKED_AT
 from mlops_assets.core.records import EndpointRecord
 from mlops_assets.core.retraining_spec import RetrainingSpec
 from mlops_assets.core.spec import TrainingSetSpec, UseCaseSpec
@@ -33,77 +37,109 @@ from mlops_assets.replay.ticks import Daemon, Ran
 from mlops_assets.replay.traffic import requests_of, send
 
 TICK = timedelta(seconds=30)
-MOST_ROUNDS = 12
+MOST_ROUNDS = 15
+"""Sources without an inventory are looked at again after ten."""
+
 MOST_DAYS = 10
 
 TRAINED_UNTIL = date(2024, 3, 21)
-GOOD_DAYS = 7
-"""Live before the fault: a whole window of monitoring."""
+WINDOW_DAYS = 5
+"""That monitoring judges: the shortest that it can. So many good days are live before a fault."""
 
 
 @dataclass(frozen=True)
-class Scenario:
-    """A fault from a day on, and what should come of it."""
+class Fault:
+    """What is wrong with the source from a day on, and what should come of it."""
 
-    fault: str
-    days: int
-    """How many days it lasts."""
-    kinds: tuple[str, ...] = ()
-    """Of the alert; empty where a training is waited for."""
-    policy: Mapping[str, object] | None = None
+    case: str
+    kind: str
+    """As the tests' source knows it."""
+    alert: str = ""
+    """Its kind, where there should be one."""
+    training: bool = False
+    """Whether a training should be asked for."""
+    most_days: int = 1
+    """Days that it may take; a fault of one day is repaired after it."""
     at_deadline: bool = False
     """Nothing comes: rounds are counted from the deadline on."""
 
 
-SCENARIOS: Mapping[str, Scenario] = {
-    "refused": Scenario("negative", 1, ("failed_check",)),
-    "missing": Scenario("empty", 1, ("freshness",), at_deadline=True),
-    "few_rows": Scenario("half", 1, ("volume",)),
-    "drift_alert": Scenario("scaled", MOST_DAYS, ("drift",)),
-    "loss_alert": Scenario("flipped", MOST_DAYS, ("performance_loss",)),
-    "drift_retraining": Scenario("scaled", MOST_DAYS, policy={"kind": "drift", "above": 0.1}),
-    "loss_retraining": Scenario(
-        "flipped", MOST_DAYS, policy={"kind": "performance", "worse_by": 0.05}
+@dataclass(frozen=True)
+class Story:
+    """Faults of one use case, one after the other, and its retraining policy."""
+
+    policy: Mapping[str, object]
+    faults: tuple[Fault, ...]
+
+
+REFUSED = Fault("a day that checks refuse", "negative", "failed_check")
+DRIFT = Fault("drifted days", "scaled", "drift", training=True, most_days=MOST_DAYS)
+STORIES: Mapping[str, Story] = {
+    "quick": Story({"kind": "drift", "above": 0.05}, (REFUSED, DRIFT)),
+    "drift": Story(
+        {"kind": "drift", "above": 0.05},
+        (
+            REFUSED,
+            Fault("a day with half its rows", "half", "volume"),
+            Fault("a day that does not come", "empty", "freshness", at_deadline=True),
+            DRIFT,
+        ),
+    ),
+    "loss": Story(
+        {"kind": "performance", "worse_by": 0.05},
+        (
+            Fault(
+                "days with flipped labels",
+                "flipped",
+                "performance_loss",
+                training=True,
+                most_days=MOST_DAYS,
+            ),
+        ),
     ),
 }
 
 
 @dataclass(frozen=True)
 class Round:
-    """One tick of every sensor: what ran, seconds of all, and those of the runs."""
+    """One tick of every sensor: what ran, and seconds of all but trainings."""
 
     ran: tuple[Ran, ...]
     seconds: float
-    run_seconds: float
 
 
 @dataclass(frozen=True)
 class Detected:
-    """What was waited for: ``days`` of data and, of the last one, ``rounds`` of ticks."""
+    """What was waited for: ``days`` of data and, after the last one's arrival, ``rounds``."""
 
+    case: str
+    event: str
     days: int
     rounds: int
     seconds: float
-    """Of ticks and runs in those rounds."""
-    run_seconds: float
+    """Of the ticks and runs of those rounds, but a training itself."""
     runs: int
-    """That had to end before it, one behind the other."""
     what: str
 
 
 class Live:
     """The use case and its daemon, in a time that is moved."""
 
-    def __init__(self, folder: Path, scenario: Scenario, port: int) -> None:
+    def __init__(self, folder: Path, policy: Mapping[str, object], port: int) -> None:
         # The tests' own: on the path of this process alone.
-        from lifecycle_support import Project, spec_of_visits
+        from lifecycle_support import (  # pyright: ignore[reportMissingImports]
+            Project,
+            spec_of_visits,
+        )
 
         self.clock_file = Path(os.environ[clock.ENV])
         self.sent_file = folder / "alerts.jsonl"
-        clock.set_to(self.clock_file, arrival_of(TRAINED_UNTIL - timedelta(days=1), ZONE))
+        clock.set_to(
+            self.clock_file, arrival_of(TRAINED_UNTIL - timedelta(days=1), "Europe/Berlin")
+        )
         places = replace(Places.under(folder), alert_channels=f"jsonl:{self.sent_file}")
         self.project = Project(
-            _spec(spec_of_visits(port), scenario),
+            _spec(spec_of_visits(port), policy),
             places,
             instance_in(folder / "dagster"),
             Path(os.environ["VISITS_FAULTS"]),
@@ -123,37 +159,40 @@ class Live:
             raise RuntimeError("the first model was not deployed")
         self.settle()
 
-    def pass_day(self, day: date) -> None:
-        """Ask the endpoint about the events of ``day``; its data comes in on the next morning."""
+    def pass_until(self, instant: datetime) -> None:
+        """Let the clock go on to ``instant``, and ask the endpoint what is asked until then."""
         known = documents.read(
             self.project.places.documents, self.spec.name, "endpoint", EndpointRecord
         )
         if known is None:
             raise RuntimeError("there is no endpoint")
-        window = Window(day, day + timedelta(days=1), ZONE)
+        zone = ZoneInfo(self.spec.timezone)
+        first, last = (at.astimezone(zone).date() for at in (clock.now(), instant))
+        window = Window(first, last + timedelta(days=1), self.spec.timezone)
         rows = requests_of(self.spec, self.project.functions, window)
-        sent = send(self.spec, known.url, rows, self.clock_file)
+        sent = send(self.spec, known.url, rows.filter(pl.col(ASKED_AT) < instant), self.clock_file)
         if sent.unanswered:
             raise RuntimeError(f"{sent.unanswered} requests were not answered: {sent.error}")
-        clock.set_to(self.clock_file, arrival_of(day, ZONE))
+        clock.set_to(self.clock_file, instant)
+
+    def pass_day(self, day: date) -> None:
+        """Let ``day`` pass, until its data has come in."""
+        self.pass_until(arrival_of(day, self.spec.timezone))
 
     def round(self) -> Round:
         """One tick of each sensor, and the runs that they ask for; then time goes on."""
         begun = time.perf_counter()
-        name, ran, run_seconds = self.spec.name, [], 0.0
-        ticks: Sequence[Callable[[], list[Ran]]] = (
-            lambda: self.daemon.tick(f"{name}_new_data"),
-            lambda: self.daemon.automate(most=1),
-            lambda: self.daemon.tick(f"{name}_retraining"),
-            lambda: self.daemon.tick(f"{name}_alerts"),
-        )
-        for tick in ticks:
-            found = tick()
-            ran += found
-            run_seconds += sum(self._seconds_of(each) for each in found)
+        name = self.spec.name
+        ran = [
+            *self.daemon.tick(f"{name}_new_data"),
+            *self.daemon.automate(most=1),
+            *self.daemon.tick(f"{name}_retraining"),
+            *self.daemon.tick(f"{name}_alerts"),
+        ]
         seconds = time.perf_counter() - begun
         clock.set_to(self.clock_file, clock.now() + TICK)
-        return Round(tuple(ran), seconds, run_seconds)
+        trainings = (run for run in ran if TRAINING in run.tags)
+        return Round(tuple(ran), seconds - sum(self._seconds_of(run) for run in trainings))
 
     def _seconds_of(self, run: Ran) -> float:
         record = self.project.instance.get_run_record_by_id(run.run_id)
@@ -174,87 +213,99 @@ class Live:
             return []
         return [json.loads(line) for line in self.sent_file.read_text().splitlines()]
 
-    def until(self, happened: Callable[[Round], str]) -> tuple[list[Round], str]:
-        """Rounds until ``happened`` says what, or until they come to rest without."""
-        rounds: list[Round] = []
-        for _ in range(MOST_ROUNDS):
-            rounds.append(self.round())
-            if what := happened(rounds[-1]):
-                return rounds, what
-            # What nobody asks for in two rounds does not come without other data.
-            if len(rounds) > 2 and not rounds[-1].ran and not rounds[-2].ran:
-                break
-        return rounds, ""
 
-
-ZONE = "Europe/Berlin"
-
-
-def _spec(visits: UseCaseSpec, scenario: Scenario) -> UseCaseSpec:
-    policy = scenario.policy or {"kind": "never"}
+def _spec(visits: UseCaseSpec, policy: Mapping[str, object]) -> UseCaseSpec:
+    retraining = {"policy": policy, "cooldown_days": 0}
     return visits.model_copy(
         update={
             "training_set": TrainingSetSpec(
                 end=TRAINED_UNTIL, days=20, validation_days=3, holdout_days=5
             ),
-            "retraining": RetrainingSpec.model_validate({"policy": policy, "cooldown_days": 0}),
+            "retraining": RetrainingSpec.model_validate(retraining),
+            "monitoring": MonitoringSpec(window_days=WINDOW_DAYS),
         }
     )
 
 
-def detect(live: Live, scenario: Scenario) -> Detected:
-    """Deploy, let good days pass, and then those of the fault until it is found."""
+def told(live: Live, story: Story) -> list[Detected]:
+    """Deploy, let good days pass, and then each fault until all that should come of it has."""
     live.deploy()
-    first = TRAINED_UNTIL + timedelta(days=GOOD_DAYS)
-    faults = {first + timedelta(days=n): scenario.fault for n in range(scenario.days)}
-    live.project.faults({day.isoformat(): fault for day, fault in faults.items()})
-    for n in range(GOOD_DAYS):
-        live.pass_day(TRAINED_UNTIL + timedelta(days=n))
-        live.settle()
-    told = len(live.sent())
-
-    def happened(of: Round) -> str:
-        if not scenario.kinds:
-            started = [run for run in of.ran if TRAINING in run.tags]
-            return f"a training of {', '.join(started[0].assets)}" if started else ""
-        new = [
-            each
-            for each in live.sent()[told:]
-            if each["event"] == "raised" and each["kind"] in scenario.kinds
-        ]
-        return f"{new[0]['kind']}, {new[0]['subject']}" if new else ""
-
-    for number, day in enumerate(faults, start=1):
+    day = TRAINED_UNTIL
+    for _ in range(WINDOW_DAYS):
         live.pass_day(day)
-        if scenario.at_deadline:
+        live.settle()
+        day += timedelta(days=1)
+    found: list[Detected] = []
+    for fault in story.faults:
+        every = {day + timedelta(days=n): fault.kind for n in range(fault.most_days)}
+        live.project.faults({each.isoformat(): kind for each, kind in every.items()})
+        waits = {"alert": _alerts(live, "raised", fault.alert)}
+        if fault.training:
+            waits["training"] = _trainings
+        for number in range(1, fault.most_days + 1):
+            live.pass_day(day)
+            if fault.at_deadline:
+                live.settle()
+                due = timedelta(hours=live.spec.datasets["visits"].due_hours)
+                live.pass_until(day_start(day + timedelta(days=1), live.spec.timezone) + due)
+            day += timedelta(days=1)
+            found += _waited(live, fault.case, number, waits)
             live.settle()
-            due = live.spec.datasets["visits"].due_hours
-            end = day_start(day + timedelta(days=1), ZONE)
-            clock.set_to(live.clock_file, end + timedelta(hours=due))
-        rounds, what = live.until(happened)
-        if what:
-            runs = [run for each in rounds for run in each.ran if TRAINING not in run.tags]
-            return Detected(
-                days=number,
-                rounds=len(rounds),
-                seconds=sum(each.seconds for each in rounds),
-                run_seconds=sum(each.run_seconds for each in rounds),
-                runs=len(runs),
-                what=what,
-            )
-    raise RuntimeError(f"{scenario.fault} was not found in {scenario.days} days")
+            if not waits:
+                break
+        if waits:
+            raise RuntimeError(f"{fault.case}: no {' and no '.join(waits)} came")
+        if fault.most_days == 1:
+            live.project.faults({})
+            mended = {"end of the alert": _alerts(live, "resolved", fault.alert)}
+            found += _waited(live, f"{fault.case}, repaired", 1, mended)
+            live.settle()
+    return found
+
+
+Happened = Callable[[Round], str]
+"""What has happened in a round, in words; empty while it has not."""
+
+
+def _alerts(live: Live, event: str, kind: str) -> Happened:
+    before = len(live.sent())
+
+    def happened(_: Round) -> str:
+        new = [one for one in live.sent()[before:] if (one["event"], one["kind"]) == (event, kind)]
+        return f"{kind}: {new[0]['subject']}" if new else ""
+
+    return happened
+
+
+def _trainings(found: Round) -> str:
+    tags = [run.tags for run in found.ran if TRAINING in run.tags]
+    return tags[0]["mlops/reasons"] if tags else ""
+
+
+def _waited(live: Live, case: str, days: int, waits: dict[str, Happened]) -> Iterator[Detected]:
+    """What of ``waits``, which loses it, happens in rounds from now until it comes to rest."""
+    rounds: list[Round] = []
+    while waits and len(rounds) < MOST_ROUNDS:
+        rounds.append(live.round())
+        for event, happened in list(waits.items()):
+            if what := happened(rounds[-1]):
+                del waits[event]
+                ran = [run for one in rounds for run in one.ran if TRAINING not in run.tags]
+                seconds = sum(one.seconds for one in rounds)
+                yield Detected(case, event, days, len(rounds), seconds, len(ran), what)
 
 
 def main() -> None:
-    """``FOLDER SCENARIO``: print what was detected as JSON."""
+    """``FOLDER STORY``: print what was detected as JSON."""
     warnings.simplefilter("ignore")
-    folder, scenario = Path(sys.argv[1]), SCENARIOS[sys.argv[2]]
+    logging.disable(logging.INFO)
+    folder, story = Path(sys.argv[1]), STORIES[sys.argv[2]]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    live = Live(folder, scenario, port)
+    live = Live(folder, story.policy, port)
     try:
-        print(json.dumps(asdict(detect(live, scenario))))
+        print(json.dumps([asdict(one) for one in told(live, story)]))
     finally:
         local.stop(live.spec.name, live.project.places.endpoints)
         live.project.instance.dispose()

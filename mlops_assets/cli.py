@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_replay(commands)
+    _add_backtest(commands)
     _add_endpoint(commands)
     _add_lake(commands)
     options = parser.parse_args(arguments)
@@ -100,6 +101,49 @@ def _add_replay(commands: "Commands[argparse.ArgumentParser]") -> None:
     replay.set_defaults(run=_replay)
 
 
+def _add_backtest(commands: "Commands[argparse.ArgumentParser]") -> None:
+    backtest = commands.add_parser(
+        "backtest",
+        help="compare retraining policies over the past, and recommend one",
+        epilog="examples:\n"
+        "  mlops backtest flight_delays                    weekly training days\n"
+        "  mlops backtest flight_delays --every 1          each day: exact, and takes hours\n"
+        "  mlops backtest flight_delays --window-days 59   tries the last 59 days too\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    backtest.add_argument("use_case", help="name of the use case")
+    backtest.add_argument(
+        "--every",
+        type=_days,
+        default=7,
+        metavar="DAYS",
+        help="days between the ends of training windows (default: 7)",
+    )
+    backtest.add_argument(
+        "--from",
+        dest="first",
+        type=_day,
+        metavar="DAY",
+        help="first day that is scored (default: the end of the training window)",
+    )
+    backtest.add_argument(
+        "--until", type=_day, metavar="DAY", help="first day after (default: the end of the data)"
+    )
+    backtest.add_argument(
+        "--window-days",
+        type=_days,
+        action="append",
+        default=[],
+        metavar="DAYS",
+        help="also train on the last so many days; may be given several times",
+    )
+    backtest.add_argument(
+        "--budget", type=float, help="most that trainings of the first half may cost"
+    )
+    backtest.add_argument("--out", metavar="DIR", help="folder for table, plot and YAML")
+    backtest.set_defaults(run=_backtest)
+
+
 def _add_endpoint(commands: "Commands[argparse.ArgumentParser]") -> None:
     endpoint = commands.add_parser("endpoint", help="show or stop local endpoints")
     actions = endpoint.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -137,6 +181,20 @@ def _replay(options: argparse.Namespace) -> int:
     from mlops_assets.replay.driver import run_replay
 
     return run_replay(options.use_case, options.first, options.until, options.speed)
+
+
+def _backtest(options: argparse.Namespace) -> int:
+    from mlops_assets.backtest import run_backtest
+
+    return run_backtest(
+        options.use_case,
+        every=options.every,
+        first=options.first,
+        until=options.until,
+        windows=tuple(options.window_days),
+        budget=options.budget,
+        out=options.out,
+    )
 
 
 def _enter_repository() -> Path:

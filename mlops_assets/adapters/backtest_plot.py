@@ -23,7 +23,7 @@ def backtest_plot(summary: "BacktestSummary", names: Sequence[str] | None = None
     ``never`` in the summary, below that of the first policy shown.
     Raises PermanentError when no policy has such a name.
     """
-    from matplotlib.dates import date2num
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 
     from mlops_assets.core.backtest_report import BASELINES
     from mlops_assets.core.candidates import NEVER
@@ -41,7 +41,7 @@ def backtest_plot(summary: "BacktestSummary", names: Sequence[str] | None = None
     label_axes(middle, "", "", "saved so far against\nnever (nats a row)")
     label_axes(lower, "", "", "")
     lower.set_title("trainings", fontsize=9, loc="left")
-    at = _numbers(summary.weeks)
+    at, locator = _numbers(summary.weeks), AutoDateLocator()
     split = float(date2num(summary.split))
     for n, found in enumerate(shown):
         colour, line, marker = _STYLES[n]
@@ -59,18 +59,21 @@ def backtest_plot(summary: "BacktestSummary", names: Sequence[str] | None = None
         axes.axvline(split, color=GREY, linestyle=":", linewidth=1)
     upper.annotate(
         "chosen before, reported after",
-        (split, 1),
+        (split, 0),
         xycoords=("data", "axes fraction"),
-        xytext=(3, -9),
+        xytext=(3, 3),
         textcoords="offset points",
         fontsize=7,
         color=GREY,
     )
-    upper.legend(frameon=False, fontsize=8, loc="lower left", ncols=2)
+    # Room above the lines.
+    low, high = upper.get_ylim()
+    upper.set_ylim(low, high + 0.45 * (high - low))
+    upper.legend(frameon=False, fontsize=8, loc="upper left")
     lower.set_yticks(range(len(shown)), [f"{len(f.trained)}" for f in shown], fontsize=8)
     lower.set_ylim(len(shown) - 0.5, -0.8)
-    lower.xaxis_date()
-    figure.autofmt_xdate(rotation=0, ha="center")
+    lower.xaxis.set_major_locator(locator)
+    lower.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     return png_of(figure)
 
 

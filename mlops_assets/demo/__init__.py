@@ -34,6 +34,7 @@ def run_demo(root: Path, *, keep: bool, days: int = DAYS, fresh: bool = False) -
     from mlops_assets.adapters.endpoints import local
     from mlops_assets.definitions import STATE, defs, local_places
     from mlops_assets.demo.deployment import check_port, redeploy, spec_of
+    from mlops_assets.replay.driver import alone
 
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     console = Console()

@@ -19,11 +19,9 @@ from mlops_assets import clock
 from mlops_assets.adapters.functions import Functions
 from mlops_assets.core.arrivals import (
     UNDATED,
-    Group,
     Recorded,
     Stage,
     arrived,
-    content_of,
     ended_days,
     groups,
     inputs_of,
@@ -33,16 +31,11 @@ from mlops_assets.core.monitoring_records import PartitionInputs
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.lifecycle import switches
 from mlops_assets.lifecycle.assets import asset_key
+from mlops_assets.lifecycle.new_data_requests import Tick
 from mlops_assets.lifecycle.new_data_sources import Had, Source, sources_of
 from mlops_assets.lifecycle.partition_inputs import stages_of
 from mlops_assets.lifecycle.platform import Platform
-from mlops_assets.lifecycle.under_way import RANGE_END_TAG, RANGE_START_TAG, attempts, being_made
-
-MOST_RUNS = 20
-"""Runs that a tick asks for; the next tick asks for the others."""
-
-MOST_ATTEMPTS = 3
-"""Runs in a row for the same content, after which somebody has to look."""
+from mlops_assets.lifecycle.under_way import being_made
 
 MOST_SECONDS = 20.0
 """After which a tick leaves further sources to the next one: Dagster ends a tick at 60 seconds."""
@@ -52,9 +45,6 @@ INTERVAL_SECONDS = 30
 LOOK_AGAIN = timedelta(minutes=5)
 """How long sources rest that had every day when they were looked at: most are databases, which
 would be asked for rows twice a minute by each use case. In a replay, ticks are farther apart."""
-
-USE_CASE_TAG = "mlops/arrivals"
-CONTENT_TAG = "mlops/arrivals_content"
 
 
 @dataclass(frozen=True)
@@ -174,7 +164,7 @@ def plan(
     if seen == cursor.seen:
         cursor = replace(cursor, after=after, known=known, looked=looked)
         return Plan((), (*said, *cursor.said), cursor)
-    tick = _Tick(spec, instance, being_made(spec, instance, days))
+    tick = Tick(spec, instance, being_made(spec, instance, days))
     if documents() != written:
         # A run ended just now: what it wrote down and what is being made do not fit each other.
         return Plan((), (*said, "a run wrote something meanwhile"), Cursor("", (), after))
@@ -291,60 +281,3 @@ def _joints(
         for stage in stages
         if stage.name in wanted
     }
-
-
-class _Tick:
-    """Collects what one tick asks for."""
-
-    def __init__(
-        self, spec: UseCaseSpec, instance: dg.DagsterInstance, busy: Mapping[str, set[str]]
-    ) -> None:
-        self.spec = spec
-        self.instance = instance
-        self.busy = busy
-        self.requests: list[dg.RunRequest] = []
-        self.said: list[str] = []
-        self.waits = False
-        """Whether anything is left to a later tick."""
-        self.pending = {name: set(partitions) for name, partitions in busy.items()}
-        """Partitions that are being made, or asked for, by asset."""
-
-    def ask(self, group: Group, version: Callable[[str, str], str]) -> None:
-        """Ask for ``group``, but for assets that a run is under way for, or that it is vain for."""
-        free = tuple(asset for asset in group.assets if asset not in self.busy)
-        self.waits = self.waits or free != group.assets or bool(self.busy)
-        if not free:
-            return
-        group = Group(free, group.days)
-        content = content_of(group, version)
-        keys = [asset_key(self.spec, asset) for asset in free]
-        use_case = (USE_CASE_TAG, self.spec.name)
-        tried = attempts(self.instance, use_case, (CONTENT_TAG, content), keys)
-        what = f"{', '.join(free)} {_span(group)}".strip()
-        if tried.in_a_row >= MOST_ATTEMPTS:
-            self.said.append(
-                f"{what}: {tried.in_a_row} runs in a row did not make it. Correct what they failed "
-                "with and materialize it; a change at the source is asked for by itself"
-            )
-            return
-        for asset in free:
-            self.pending.setdefault(asset, set()).update(group.days or (UNDATED,))
-        if len(self.requests) >= MOST_RUNS:
-            self.waits = True
-            return
-        tags = {USE_CASE_TAG: self.spec.name, CONTENT_TAG: content}
-        if group.days:
-            tags |= {RANGE_START_TAG: group.days[0], RANGE_END_TAG: group.days[-1]}
-        self.requests.append(
-            dg.RunRequest(
-                run_key=f"{self.spec.name}/{content}/{tried.ever}", asset_selection=keys, tags=tags
-            )
-        )
-        again = f" (attempt {tried.in_a_row + 1})" if tried.in_a_row else ""
-        self.said.append(f"asks for {what}{again}")
-
-
-def _span(group: Group) -> str:
-    if len(group.days) < 2:
-        return "".join(group.days)
-    return f"{group.days[0]} to {group.days[-1]}"

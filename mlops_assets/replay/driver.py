@@ -111,7 +111,7 @@ def replay(
     nothing was deployed.
     """
     rate = speed_of(speed)
-    with _alone(clock_file), _interruptible():
+    with alone(clock_file), _interruptible():
         span = span_of(spec, clock_file, first, until)
         try:
             url = serve(spec, places)
@@ -230,7 +230,7 @@ def _chunks(spec: UseCaseSpec, functions: Functions, span: Span) -> "Iterator[pl
 
 
 @contextlib.contextmanager
-def _alone(clock_file: Path) -> Iterator[None]:
+def alone(clock_file: Path) -> Iterator[None]:
     """One driver per clock: two would ask everything twice. The lock ends with its process."""
     clock_file.parent.mkdir(parents=True, exist_ok=True)
     with (clock_file.parent / "lock").open("w") as lock:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TABLE = "alerts"
 DELIVERIES = "alert_deliveries"
 
-_COMPACT_EVERY = 64
+_COMPACT_EVERY = 16
 """Appends between compactions: a log of many small files takes long to read."""
 
 Document = TypeVar("Document", bound=Record)
