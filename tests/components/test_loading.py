@@ -75,7 +75,7 @@ def test_the_quick_way_equals_dagsters_own_loader(team: TeamProject) -> None:
     team.add_visits("returns").rename(team.defs / "europe")
     quick = _described(_quick(team))
     slow = _described(_graph(dg.load_from_defs_folder(path_within_project=team.defs)))
-    assert len(quick) == 2 * 11
+    assert len(quick) == 2 * 17
     assert quick == slow
 
 
@@ -88,7 +88,7 @@ def test_a_sound_folder_is_not_given_to_dagsters_loader(
     (team.defs / ".checkpoints").mkdir()
     (team.defs / ".checkpoints" / "defs.yaml").write_text("what an editor keeps")
     monkeypatch.delattr(dg, "load_from_defs_folder")
-    assert len(_quick(team).get_all_asset_keys()) == 11
+    assert len(_quick(team).get_all_asset_keys()) == 17
 
 
 def test_a_use_case_in_a_folder_of_folders_finds_its_functions(team: TeamProject) -> None:

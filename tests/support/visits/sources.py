@@ -80,7 +80,7 @@ def visits(window: Window) -> pl.DataFrame:
             case "scaled":
                 frame = frame.with_columns(pl.col("minutes") * 3)
             case "flipped":
-                frame = frame.with_columns(1 - pl.col("returned"))
+                frame = frame.with_columns((1 - pl.col("returned")).alias("returned"))
             case None:
                 pass
             case other:
