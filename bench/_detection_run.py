@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -249,7 +250,7 @@ def told(live: Live, story: Story) -> list[Detected]:
                 due = timedelta(hours=live.spec.datasets["visits"].due_hours)
                 live.pass_until(day_start(day + timedelta(days=1), live.spec.timezone) + due)
             day += timedelta(days=1)
-            found += _waited(live, fault.case, number, waits)
+            found += waited(live, fault.case, number, waits)
             live.settle()
             if not waits:
                 break
@@ -258,7 +259,7 @@ def told(live: Live, story: Story) -> list[Detected]:
         if fault.most_days == 1:
             live.project.faults({})
             mended = {"end of the alert": _alerts(live, "resolved", fault.alert)}
-            found += _waited(live, f"{fault.case}, repaired", 1, mended)
+            found += waited(live, f"{fault.case}, repaired", 1, mended)
             live.settle()
     return found
 
@@ -282,7 +283,15 @@ def _trainings(found: Round) -> str:
     return tags[0]["mlops/reasons"] if tags else ""
 
 
-def _waited(live: Live, case: str, days: int, waits: dict[str, Happened]) -> Iterator[Detected]:
+class Ticking(Protocol):
+    """What goes on in rounds."""
+
+    def round(self) -> Round:
+        """The next one."""
+        ...
+
+
+def waited(live: Ticking, case: str, days: int, waits: dict[str, Happened]) -> Iterator[Detected]:
     """What of ``waits``, which loses it, happens in rounds from now until it comes to rest."""
     rounds: list[Round] = []
     while waits and len(rounds) < MOST_ROUNDS:

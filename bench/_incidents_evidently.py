@@ -94,8 +94,14 @@ def _drifted(reference: pl.DataFrame, current: pl.DataFrame) -> set[str]:
     from evidently import Report
     from evidently.presets import DataDriftPreset
 
+    # It refuses columns without values: on these days it is run without them.
+    names = [
+        name
+        for name in reference.columns
+        if reference[name].drop_nulls().len() and current[name].drop_nulls().len()
+    ]
     report = Report([DataDriftPreset()])
-    snapshot = report.run(current.select(reference.columns).to_pandas(), reference.to_pandas())
+    snapshot = report.run(current.select(names).to_pandas(), reference.select(names).to_pandas())
     drifted: set[str] = set()
     for metric in snapshot.dict()["metrics"]:
         settings = metric.get("config", {})

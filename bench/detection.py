@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.report import Result
 
@@ -23,8 +23,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 _TIMEOUT_SECONDS = 1800
 
 
-@dataclass(frozen=True)
-class Detected:
+class Detected(NamedTuple):
     """What a process has printed; see :class:`bench._detection_run.Detected`."""
 
     case: str

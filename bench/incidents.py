@@ -99,6 +99,8 @@ def main(options: argparse.Namespace) -> list[Result]:
     a_day = (time.process_time() - started) / days
     outcomes = [replayed(watch, each) for each in incidents(watch, first, end, repeats)]
     found = summary(outcomes, calm, days, a_day)
+    if options.table:
+        options.table.write_text(table(outcomes, calm, days, ()))
     peer: list[Fired] = []
     if peers and installed():
         there = [each for each in outcomes if each.incident.kind != NO_ROWS]
@@ -108,7 +110,7 @@ def main(options: argparse.Namespace) -> list[Result]:
         found += [result for each in peer for result in against(each, some)]
     else:
         found.append(unmeasured(ALL, MISSED, "Evidently", "not asked for or not installed"))
-    if options.table:
+    if options.table and peer:
         options.table.write_text(table(outcomes, calm, days, peer))
     return found
 

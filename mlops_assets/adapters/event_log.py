@@ -3,14 +3,18 @@
 Dagster's own class opens and closes a database for each statement group, about four times for each
 event, and has SQLAlchemy compile every statement again. A backfill records some events for each
 partition of each asset, and spends most of its time on that. Here one engine is kept for each
-database, and a batch of events (DAGSTER_EVENT_BATCH_SIZE) is one transaction on each. What is
-written stays the same.
+database, and a batch of events (DAGSTER_EVENT_BATCH_SIZE) is one transaction on each. The database
+of a new run is a copy of the first one that Dagster made, from before it had events: making it
+costs 0.1 to 0.2 s. What is written stays the same.
 """
 
+import os
+import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
@@ -56,6 +60,7 @@ class KeptConnectionsEventLog(SqliteEventLogStorage):
         self._engines_lock = threading.RLock()
         self._tables: set[str] = set()
         self._batch = _Batch()
+        self._empty_run: bytes | None = None
         super().__init__(base_dir, inst_data)
 
     @classmethod
@@ -109,9 +114,8 @@ class KeptConnectionsEventLog(SqliteEventLogStorage):
         with self._engines_lock:
             engine = self._engines.get(shard)
             if engine is None:
-                # Dagster's own connection creates and migrates a new database.
-                with super().run_connection(shard):
-                    pass
+                if not self._copied(shard):
+                    self._create(shard)
                 engine = create_engine(
                     self.conn_string_for_shard(shard),
                     connect_args={"timeout": _BUSY_TIMEOUT_SECONDS},
@@ -122,3 +126,31 @@ class KeptConnectionsEventLog(SqliteEventLogStorage):
                 oldest = next(name for name in self._engines if name != INDEX_SHARD_NAME)
                 self._engines.pop(oldest).dispose()
             return engine
+
+    def _copied(self, shard: str) -> bool:
+        """Whether a new run's database is there now, as a copy of an empty one."""
+        path = Path(self.path_for_shard(shard))
+        if self._empty_run is None or shard == INDEX_SHARD_NAME or path.exists():
+            return False
+        partial = path.with_name(f".{shard}.{os.getpid()}.partial")
+        try:
+            partial.write_bytes(self._empty_run)
+            # Whole or not at all, and never over one that another process has made.
+            os.link(partial, path)
+        except OSError:  # Dagster makes it, or says what is wrong
+            return False
+        finally:
+            partial.unlink(missing_ok=True)
+        return True
+
+    def _create(self, shard: str) -> None:
+        """Let Dagster create the database, or migrate it if it is there."""
+        path = Path(self.path_for_shard(shard))
+        new = not path.exists()
+        # Dagster's own connection does both.
+        with super().run_connection(shard):
+            pass
+        if new and shard != INDEX_SHARD_NAME:
+            with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_SECONDS)) as connection:
+                if connection.execute("SELECT NOT EXISTS (SELECT 1 FROM event_logs)").fetchone()[0]:
+                    self._empty_run = connection.serialize()

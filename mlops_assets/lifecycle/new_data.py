@@ -43,8 +43,8 @@ MOST_SECONDS = 20.0
 INTERVAL_SECONDS = 30
 
 LOOK_AGAIN = timedelta(minutes=5)
-"""How long sources rest that had every day when they were looked at: most are databases, which
-would be asked for rows twice a minute by each use case. In a replay, ticks are farther apart."""
+"""How long sources rest whose newest day is in the lake: most are databases, which would be asked
+for rows twice a minute by each use case. In a replay, ticks are farther apart."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Cursor:
     known: str = ""
     """Stands for the days and what is written down of partitions, without the sources."""
     looked: float = 0.0
-    """When sources were looked at that had every day and gave nothing to do (Unix time); else 0."""
+    """When sources were looked at whose newest days are in the lake (Unix time); else 0."""
 
     @classmethod
     def of(cls, text: str | None) -> "Cursor":
@@ -160,7 +160,7 @@ def plan(
     had, said = _ask(sources, platform, days, parsed, cursor)
     after = {name: found.after for name, found in had.items() if found.after}
     seen = _fingerprint(known, had)
-    looked = now.timestamp() if not said and _complete(spec, had, days) else 0.0
+    looked = now.timestamp() if not said and _complete(spec, had, days, parsed) else 0.0
     if seen == cursor.seen:
         cursor = replace(cursor, after=after, known=known, looked=looked)
         return Plan((), (*said, *cursor.said), cursor)
@@ -185,10 +185,20 @@ def plan(
     )
 
 
-def _complete(spec: UseCaseSpec, had: Mapping[str, Had], days: Sequence[str]) -> bool:
-    """Whether each dataset's source was looked at and has the newest day."""
+def _complete(
+    spec: UseCaseSpec,
+    had: Mapping[str, Had],
+    days: Sequence[str],
+    recorded: Callable[[str], Mapping[str, PartitionInputs]],
+) -> bool:
+    """Whether each dataset's source was looked at, and its newest day is in the lake."""
+
+    def sound(name: str, key: str) -> bool:
+        entry = recorded(name).get(key)
+        return name in had and entry is not None and bool(entry.digest)
+
     return bool(days) and all(
-        name in had and (not dataset.partitioned or days[-1] in had[name].versions)
+        sound(name, days[-1] if dataset.partitioned else UNDATED)
         for name, dataset in spec.datasets.items()
     )
 

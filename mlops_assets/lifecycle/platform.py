@@ -128,7 +128,7 @@ class RecordIOManager(dg.ConfigurableIOManager):
 
 
 @lru_cache(maxsize=8)
-def _platform(places: Places) -> Platform:
+def platform_at(places: Places) -> Platform:
     """The platform with the environment's variables read, once for the process.
 
     Dagster makes a configurable resource anew for each step and each sensor's tick, which takes
@@ -139,7 +139,10 @@ def _platform(places: Places) -> Platform:
     for name, value in asdict(places).items():
         known = value.get_value() if isinstance(value, dg.EnvVar) else value
         if known is None:
-            raise PermanentError(f"the environment variable {value.env_var_name} is not set")
+            raise PermanentError(
+                f"the environment variable {value.env_var_name} is not set: it says where the "
+                f"platform's {name} is; set it where runs and sensors are executed"
+            )
         found[name] = known
     return Platform.at(Places(**found))
 
@@ -148,7 +151,7 @@ def resources_at(places: Places) -> Mapping[str, object]:
     """The Dagster resources that the assets of every use case need."""
     return {
         "platform": dg.ResourceDefinition(
-            lambda _: _platform(places), description=Platform.__doc__
+            lambda _: platform_at(places), description=Platform.__doc__
         ),
         "io_manager": RecordIOManager(documents_url=places.documents),
     }

@@ -1,8 +1,9 @@
 """The event log that keeps its connections records what Dagster's own records."""
 
 import multiprocessing
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -181,3 +182,22 @@ def test_a_batch_that_fails_leaves_none_of_its_events(
             storage.store_event_batch(entries)
         assert len(stored) == 2
         assert _story(instance, run_id) == before
+
+
+def test_the_database_of_a_later_run_is_like_the_one_that_dagster_makes(tmp_path: Path) -> None:
+    """Copied from an empty one: the same tables, revision and mode, and no event of another run."""
+    with _instance(tmp_path, KeptConnectionsEventLog) as instance:
+        runs = [_run(instance), _run(instance)]
+        found = [_database(tmp_path / "events" / f"{run}.db") for run in runs]
+        for run in runs:
+            assert {entry.run_id for entry in instance.all_logs(run)} == {run}
+    assert found[0] == found[1]
+    assert not list((tmp_path / "events").glob(".*"))
+
+
+def _database(path: Path) -> tuple[object, ...]:
+    with closing(sqlite3.connect(path)) as connection:
+        tables = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name")
+        revision = connection.execute("SELECT version_num FROM alembic_version")
+        mode = connection.execute("PRAGMA journal_mode")
+        return tables.fetchall(), revision.fetchall(), mode.fetchall(), path.stat().st_mode

@@ -218,7 +218,7 @@ def test_one_replay_moves_a_clock(place: Place, monkeypatch: pytest.MonkeyPatch)
     """Two would ask everything twice."""
     monkeypatch.setenv(clock.ENV, str(place.clock_file))
     with (
-        driver._alone(place.clock_file),  # pyright: ignore[reportPrivateUsage]
+        driver.alone(place.clock_file),
         pytest.raises(PermanentError, match="another replay moves"),
     ):
         place.replay(None, None)

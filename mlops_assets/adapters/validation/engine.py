@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
+from mlops_assets.adapters.validation.certain import certainly_met
 from mlops_assets.adapters.validation.frames import comparable, frame_of
 
 if TYPE_CHECKING:
@@ -109,15 +110,17 @@ def _judge_alike(
     frame = frame_of(list(tables.values()))
     stops = np.cumsum([table.num_rows for table in tables.values()])
     starts = dict(zip(tables, (0, *stops[:-1].tolist()), strict=True))
-    alone: dict[str, set[int]] = {key: set() for key in tables}
-    together: dict[int, Expectation] = {}
-    for n, expectation in enumerate(expectations):
-        if _judged_together(expectation):
-            together[n] = strict(expectation)
-        else:
-            for key, table in tables.items():
-                if table.num_rows or expectation.expectation_type.startswith("expect_table_"):
-                    alone[key].add(n)
+    doubtful = {n: e for n, e in enumerate(expectations) if not _certain(frame, e)}
+    together = {n: strict(e) for n, e in doubtful.items() if _worth_a_pass(e, len(tables))}
+    alone = {
+        key: {
+            n
+            for n, expectation in doubtful.items()
+            if n not in together
+            and (table.num_rows or expectation.expectation_type.startswith("expect_table_"))
+        }
+        for key, table in tables.items()
+    }
 
     # The cheapest format first: it keeps no failing rows, and most expectations hold.
     held = _evaluate(frame, together, "BOOLEAN_ONLY", batches)
@@ -142,9 +145,19 @@ def _judge_alike(
 
     for key, table in tables.items():
         part = frame.iloc[starts[key] : starts[key] + table.num_rows]
-        doubtful = {n: expectations[n] for n in sorted(alone[key])}
-        for n, outcome in _evaluate(part, doubtful, "COMPLETE", batches).items():
+        left = {n: expectations[n] for n in sorted(alone[key])}
+        for n, outcome in _evaluate(part, left, "COMPLETE", batches).items():
             _record(findings[n], key, outcome, starts[key])
+
+
+def _certain(frame: pd.DataFrame, expectation: Expectation) -> bool:
+    """Whether an expectation is met in each partition of ``frame`` without being judged."""
+    return _judged_together(expectation) and certainly_met(frame, strict(expectation))
+
+
+def _worth_a_pass(expectation: Expectation, partitions: int) -> bool:
+    """Whether to judge all partitions at once first: one says by itself what all of them would."""
+    return _judged_together(expectation) and (partitions > 1 or _about_one_row(expectation))
 
 
 def _judged_together(expectation: Expectation) -> bool:
