@@ -120,6 +120,9 @@ class Detected:
     seconds: float
     """Of the ticks and runs of those rounds, but a training itself."""
     runs: int
+    """That ended before it."""
+    idle: int
+    """Rounds before it in which nothing ran."""
     what: str
 
 
@@ -300,8 +303,16 @@ def waited(live: Ticking, case: str, days: int, waits: dict[str, Happened]) -> I
             if what := happened(rounds[-1]):
                 del waits[event]
                 ran = [run for one in rounds for run in one.ran if TRAINING not in run.tags]
-                seconds = sum(one.seconds for one in rounds)
-                yield Detected(case, event, days, len(rounds), seconds, len(ran), what)
+                yield Detected(
+                    case=case,
+                    event=event,
+                    days=days,
+                    rounds=len(rounds),
+                    seconds=sum(one.seconds for one in rounds),
+                    runs=len(ran),
+                    idle=sum(not one.ran for one in rounds[:-1]),
+                    what=what,
+                )
 
 
 def main() -> None:

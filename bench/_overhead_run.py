@@ -134,9 +134,9 @@ def plain(folder: Path, days: int | None, port: int) -> Clock:
 
     clock = Clock()
     with clock.timed("set-up"):
-        from mlops_assets.clock import now
         from mlops_assets.adapters.functions import Functions
         from mlops_assets.adapters.tracking import plain_run
+        from mlops_assets.clock import now
         from mlops_assets.lifecycle import (
             datasets,
             endpoint,

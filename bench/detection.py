@@ -32,6 +32,7 @@ class Detected(NamedTuple):
     rounds: int
     seconds: float
     runs: int
+    idle: int
     what: str
 
 
@@ -53,8 +54,9 @@ def rows(found: Sequence[Detected]) -> list[Result]:
                 case,
                 "seconds of ticks and runs",
                 one.seconds,
-                f"{one.runs} runs; at {INTERVAL_SECONDS} s a tick that is {in_production(one)}, "
-                "computed, without starting the runs' processes",
+                f"{one.runs} runs, one behind the other; in production, at a tick each "
+                f"{INTERVAL_SECONDS} s, {in_production(one)}: computed, and without the start of "
+                "each run's process",
             ),
         ]
     return results
@@ -63,11 +65,12 @@ def rows(found: Sequence[Detected]) -> list[Result]:
 def in_production(one: Detected) -> str:
     """Bounds of the seconds where sensors tick by themselves, between which chance decides.
 
-    The first round comes within an interval of the arrival, each other one an interval later; work
-    adds to it.
+    The arrival, and the end of each run, waits for the next tick of the sensor that it is for: not
+    at all, or for an interval. A round in which nothing runs is an interval of waiting. Here the
+    sensors behind a run come in the same round, so that rounds alone say too little.
     """
-    least = (one.rounds - 1) * INTERVAL_SECONDS + one.seconds
-    return f"{least:.0f} to {least + INTERVAL_SECONDS:.0f} s"
+    least = one.idle * INTERVAL_SECONDS + one.seconds
+    return f"{least:.0f} to {least + (one.runs + 1) * INTERVAL_SECONDS:.0f} s"
 
 
 def _row(case: str, metric: str, ours: float, note: str) -> Result:

@@ -172,9 +172,7 @@ def _add_lake(commands: "Commands[argparse.ArgumentParser]") -> None:
 def _demo(options: argparse.Namespace) -> int:
     from mlops_assets.demo import run_demo
 
-    return run_demo(
-        _enter_repository(), keep=options.keep, days=options.days, fresh=options.fresh
-    )
+    return run_demo(_enter_repository(), keep=options.keep, days=options.days, fresh=options.fresh)
 
 
 def _replay(options: argparse.Namespace) -> int:

@@ -19,8 +19,8 @@ class MonitoringSpec(Spec):
         default=0.1,
         gt=0,
         le=1,
-        description="Level of the Jensen-Shannon distance (0 to 1) from which a column has drifted. "
-        "Default: 0.1.",
+        description="Level of the Jensen-Shannon distance (0 to 1) from which a column has "
+        "drifted. Default: 0.1.",
     )
     drift_of_model: float = Field(
         default=0.05,

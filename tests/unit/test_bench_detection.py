@@ -11,6 +11,7 @@ FOUND = detection.Detected(
     rounds=3,
     seconds=4.5,
     runs=4,
+    idle=0,
     what="drift: version 1",
 )
 
@@ -28,8 +29,14 @@ class Rounds:
 
 
 def test_what_it_means_in_production_is_bounded_by_the_interval() -> None:
-    """The first tick comes at once or an interval later, each other one an interval after it."""
-    assert detection.in_production(FOUND) == "64 to 94 s"
+    """The arrival and each run wait for a tick, at most for the whole interval."""
+    assert detection.in_production(FOUND) == "4 to 154 s"
+    assert detection.in_production(FOUND._replace(runs=0)) == "4 to 34 s"
+
+
+def test_rounds_of_waiting_are_waited_for_in_production_too() -> None:
+    """As while a source rests."""
+    assert detection.in_production(FOUND._replace(runs=1, idle=8)) == "244 to 304 s"
 
 
 def test_a_row_says_on_which_day_of_the_fault() -> None:
@@ -49,9 +56,9 @@ def test_each_thing_is_counted_until_it_happens_andwaited_for_no_longer() -> Non
         "never": lambda _: "",
     }
     found = list(waited(live, "a fault", 1, waits))
-    assert [(one.event, one.rounds, one.seconds) for one in found] == [
-        ("alert", 2, 2.0),
-        ("training", 4, 4.0),
+    assert [(one.event, one.rounds, one.seconds, one.idle) for one in found] == [
+        ("alert", 2, 2.0, 1),
+        ("training", 4, 4.0, 3),
     ]
     assert list(waits) == ["never"]
     assert live.number == MOST_ROUNDS

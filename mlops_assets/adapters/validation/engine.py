@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
-from mlops_assets.adapters.validation.certain import certainly_met
 from mlops_assets.adapters.validation.frames import comparable, frame_of
 
 if TYPE_CHECKING:
@@ -110,12 +109,11 @@ def _judge_alike(
     frame = frame_of(list(tables.values()))
     stops = np.cumsum([table.num_rows for table in tables.values()])
     starts = dict(zip(tables, (0, *stops[:-1].tolist()), strict=True))
-    doubtful = {n: e for n, e in enumerate(expectations) if not _certain(frame, e)}
-    together = {n: strict(e) for n, e in doubtful.items() if _worth_a_pass(e, len(tables))}
+    together = {n: strict(e) for n, e in enumerate(expectations) if _worth_a_pass(e, len(tables))}
     alone = {
         key: {
             n
-            for n, expectation in doubtful.items()
+            for n, expectation in enumerate(expectations)
             if n not in together
             and (table.num_rows or expectation.expectation_type.startswith("expect_table_"))
         }
@@ -148,11 +146,6 @@ def _judge_alike(
         left = {n: expectations[n] for n in sorted(alone[key])}
         for n, outcome in _evaluate(part, left, "COMPLETE", batches).items():
             _record(findings[n], key, outcome, starts[key])
-
-
-def _certain(frame: pd.DataFrame, expectation: Expectation) -> bool:
-    """Whether an expectation is met in each partition of ``frame`` without being judged."""
-    return _judged_together(expectation) and certainly_met(frame, strict(expectation))
 
 
 def _worth_a_pass(expectation: Expectation, partitions: int) -> bool:
