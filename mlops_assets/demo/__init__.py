@@ -48,7 +48,7 @@ def run_demo(root: Path, *, keep: bool, days: int = DAYS, fresh: bool = False) -
     definitions = defs()
     url = ""
     try:
-        with dg.DagsterInstance.get() as instance:
+        with alone(Path(os.environ[clock.ENV])), dg.DagsterInstance.get() as instance:
             summary = _tell(console, definitions, instance, spec, days)
             if keep:
                 # Who asks it from now on asks at the machine's time, not at the replay's.

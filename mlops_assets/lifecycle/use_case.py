@@ -1,4 +1,4 @@
-"""A use case as one asset graph: the stages in the order of the data flow, and what watches them."""
+"""A use case as one asset graph: stages in the order of the data flow, and their sensors."""
 
 import dagster as dg
 
