@@ -29,7 +29,7 @@ _ARRAYS = ("rows", "counts", "missing", "infinite", "below", "above", "mean", "d
 
 @dataclass(frozen=True)
 class Episode:
-    """An alert that was raised: the same one on later days counts no more."""
+    """An alert that was raised: while it holds on the days after, it is not raised again."""
 
     alarm: Alarm
     raised: date
@@ -45,7 +45,7 @@ class Outcome:
     delay: int | None
     """Days from the first bad one to the alert about it; None when there was none in time."""
     right: int
-    """Alerts about it: one, or more where several columns broke."""
+    """Alerts about it: one, or more where several columns broke; not those raised again."""
     false: tuple[Episode, ...]
     consequences: int
 
@@ -108,7 +108,7 @@ def replayed(watch: Watch, incident: Incident) -> Outcome:
     return Outcome(
         incident=incident,
         delay=delay,
-        right=len(about),
+        right=len({each.alarm.columns[:1] or each.alarm.kind for each in about}),
         false=tuple(each for each in episodes if each.about is False),
         consequences=sum(each.about is None for each in episodes),
     )
@@ -130,7 +130,8 @@ def _episodes(
         day: () if frame is None else _outcomes(frame) for day, frame in changed.items()
     }
     cache: dict[tuple[int, date], Profile] = {}
-    told: dict[tuple[str, ...], Episode] = {}
+    raised: list[Episode] = []
+    held: dict[tuple[str, ...], date] = {}
     recent: list[Alarm] = []
     for day in days:
         model = watch.year.model_of(day)
@@ -152,9 +153,10 @@ def _episodes(
         recent += found
         for alarm in found:
             key = alarm.columns[:1] or (alarm.kind,)
-            if key not in told:
-                told[key] = Episode(alarm, day, _about(incident, alarm))
-    return tuple(told.values())
+            if held.get(key) != day - timedelta(days=1):
+                raised.append(Episode(alarm, day, _about(incident, alarm)))
+            held[key] = day
+    return tuple(raised)
 
 
 def _about(incident: Incident | None, alarm: Alarm) -> bool | None:

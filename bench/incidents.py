@@ -6,9 +6,9 @@ random days of June to December, each from three quiet days before to the last d
 be told in time; and all of these months are replayed as they were. Thresholds were chosen on March
 to May alone (``--tuning`` replays these).
 
-An alert is raised once, not again while it holds. It is right when it is about the incident: of its
-kind, and naming the column that broke. Everything else is false, quiet months included. That
-performance fell when features broke is neither.
+An alert is raised once, and not again while it holds. It is right when it is about the incident:
+of its kind, and naming among its first three columns one that broke. Everything else is false,
+quiet months included. That performance fell when features broke is neither.
 
 The peer is Evidently's DataDriftPreset as it comes, each day against the training window, and
 against the 28 days before, on some of the same incidents and on the days before them.
@@ -40,7 +40,7 @@ from bench.report import Result, limited, unmeasured
 
 FALSE, MISSED = "share of alerts that are false", "share of incidents missed"
 GOAL = 0.1
-SEED = 3
+SEED = 4
 ALL = "all kinds"
 HELD_OUT = (date(2013, 6, 1), date(2013, 12, 30))
 TUNING = (date(2013, 3, 20), date(2013, 6, 1))

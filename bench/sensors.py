@@ -42,6 +42,7 @@ class Measured:
     reopened: Sequence[float]
     new_day: Mapping[str, Sequence[float]]
     requests: int
+    settled: int
     mib: Mapping[str, float]
 
     @property
@@ -113,7 +114,7 @@ def of_count(found: Measured) -> list[Result]:
             "CPU seconds, all sensors",
             sum(found.first[kind][1] for kind in SENSORS),
             "without a cursor: all is compared, a decision and an alert are recorded; "
-            + _each(found.first),
+            f"{_each(found.first)}; {found.settled} more until nothing is left to do",
         ),
         _row(
             case.replace("idle", "a new day"),

@@ -1,7 +1,9 @@
 """Outcomes that nobody would expect: labels flipped, shifted, or joined with the wrong rows."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date, timedelta
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +21,7 @@ _SUDDEN, _WORST = 8.0, 2.0
 _FLOOR = 0.005  # share of positives: errors below it are taken for this
 _RANKED = 28  # days of usual ranking
 _LEFT_OF_ONE, _LEFT_OF_THREE = 0.1, 0.35
+_ERRORS = 2.0  # standard errors by which one day may be better than it looks
 
 
 def label_finding(
@@ -39,15 +42,24 @@ def label_finding(
     if not known:
         return None
     latest = max(known)
-    if latest < day - timedelta(days=LATEST) or known[latest][0] < _LEAST_ROWS:
+    if latest < day - timedelta(days=LATEST) or known[latest].rows < _LEAST_ROWS:
         return None
     reasons = [_ranking(latest, known), _share(latest, known, series, broken)]
     told = [reason for reason in reasons if reason]
     return (latest, f"Outcomes of {latest}: {'; '.join(told)}.") if told else None
 
 
-def _by_day(outcomes: Sequence[DayStatistics], day: date) -> dict[date, tuple[int, float, float]]:
-    """Rows, share of positives and ROC AUC (NaN for one class) of each day until ``day``."""
+class _Day(NamedTuple):
+    rows: int
+    share: float
+    """Of positives."""
+    auc: float
+    """ROC AUC; NaN with one class."""
+    error: float
+    """Standard error of the AUC (Hanley and McNeil 1982): of few positives it says little."""
+
+
+def _by_day(outcomes: Sequence[DayStatistics], day: date) -> dict[date, _Day]:
     of_day: dict[date, list[DayStatistics]] = {}
     for item in outcomes:
         if item.kind == "realized" and item.day <= day and item.rows:
@@ -55,51 +67,54 @@ def _by_day(outcomes: Sequence[DayStatistics], day: date) -> dict[date, tuple[in
     return {each: _summary(items) for each, items in of_day.items()}
 
 
-def _summary(items: Sequence[DayStatistics]) -> tuple[int, float, float]:
+def _summary(items: Sequence[DayStatistics]) -> _Day:
     bins: dict[int, tuple[float, float]] = {}
     for item in items:
-        for place, rows, positives in zip(
-            item.bins, item.bin_rows, item.bin_positives, strict=True
-        ):
+        for place, rows, of_rows in zip(item.bins, item.bin_rows, item.bin_positives, strict=True):
             before = bins.get(place, (0.0, 0.0))
-            bins[place] = before[0] + positives, before[1] + rows - positives
+            bins[place] = before[0] + of_rows, before[1] + rows - of_rows
     positives, negatives = np.array([bins[place] for place in sorted(bins)]).T
     below = np.cumsum(negatives) - negatives
-    pairs = float(positives.sum() * negatives.sum())
-    auc = float(positives @ (below + negatives / 2)) / pairs if pairs > 0 else float("nan")
-    total = sum(item.rows for item in items)
-    return total, float(positives.sum()) / total, auc
+    ones, zeros = float(positives.sum()), float(negatives.sum())
+    share = ones / (ones + zeros)
+    if not (ones > 0 and zeros > 0):
+        return _Day(round(ones + zeros), share, math.nan, math.nan)
+    auc = float(positives @ (below + negatives / 2)) / (ones * zeros)
+    square = auc * auc
+    variance = (
+        auc
+        - square
+        + (ones - 1) * (auc / (2 - auc) - square)
+        + (zeros - 1) * (2 * square / (1 + auc) - square)
+    ) / (ones * zeros)
+    return _Day(round(ones + zeros), share, auc, math.sqrt(max(0.0, variance)))
 
 
-def _ranking(latest: date, known: Mapping[date, tuple[int, float, float]]) -> str:
+def _ranking(latest: date, known: Mapping[date, _Day]) -> str:
     """Whether scores stopped to rank labels."""
-    usual = [
-        known[each][2]
-        for n in range(3, _RANKED + 3)
-        if (each := latest - timedelta(days=n)) in known and np.isfinite(known[each][2])
-    ]
+    days = {n: known.get(latest - timedelta(days=n)) for n in range(_RANKED + 3)}
+    ranked = {n: each for n, each in days.items() if each is not None and math.isfinite(each.auc)}
+    usual = [each.auc for n, each in ranked.items() if n >= 3]
     if len(usual) < _LEAST_DAYS:
         return ""
     better = float(np.median(usual)) - 0.5
-    last = [
-        known[each][2]
-        for n in range(3)
-        if (each := latest - timedelta(days=n)) in known and np.isfinite(known[each][2])
-    ]
-    if better <= 0 or not last:
+    if better <= 0:
         return ""
-    three = float(np.mean(last))
     text = f"usually {better + 0.5:.2f}"
-    if last[0] - 0.5 < _LEFT_OF_ONE * better and np.isfinite(known[latest][2]):
-        return f"ROC AUC is {known[latest][2]:.2f}, {text}"
-    if len(last) == 3 and three - 0.5 < _LEFT_OF_THREE * better:
-        return f"ROC AUC of three days is {three:.2f}, {text}"
+    if 0 in ranked:
+        surely = ranked[0].auc + _ERRORS * ranked[0].error
+        if surely - 0.5 < _LEFT_OF_ONE * better:
+            return f"ROC AUC is {ranked[0].auc:.2f}, {text}"
+    if ranked.keys() >= {0, 1, 2}:
+        three = (ranked[0].auc + ranked[1].auc + ranked[2].auc) / 3
+        if three - 0.5 < _LEFT_OF_THREE * better:
+            return f"ROC AUC of three days is {three:.2f}, {text}"
     return ""
 
 
 def _share(
     latest: date,
-    known: Mapping[date, tuple[int, float, float]],
+    known: Mapping[date, _Day],
     series: DaySeries,
     broken: Collection[str],
 ) -> str:
@@ -111,7 +126,7 @@ def _share(
     means[-1, [name in broken for name in series.names]] = np.nan
     nobody = np.full(means.shape[1], np.nan)
     days = [each for each in place if 0 <= (latest - each).days <= FIT_DAYS]
-    values = np.array([known[each][1] if each in known else np.nan for each in days])
+    values = np.array([known[each].share if each in known else np.nan for each in days])
 
     def features(each: date) -> Vector:
         return means[place[each]] if each in place else nobody

@@ -31,6 +31,7 @@ MEASURED = sensors.Measured(
     reopened=(2.0, 2.0),
     new_day=IDLE,
     requests=500,
+    settled=2,
     mib={"definitions": 100.0, "first": 200.0, "idle": 200.0},
 )
 
