@@ -56,8 +56,14 @@ def crossing_name(one: str, other: str) -> str:
 
 
 def stuck(series: DaySeries) -> dict[str, str]:
-    """Numbers that vary on each day, and now hardly inside the day, or as on the day before."""
+    """Numbers that vary on each day, and now hardly inside the day, or come as on the day before.
+
+    One number that comes again is a coincidence, where little happens from day to day; it is told
+    on the second day, and two at once on the first.
+    """
     found: dict[str, str] = {}
+    again: dict[str, str] = {}
+    twice: set[str] = set()
     for n, column in enumerate(series.columns):
         if column.type != "float" or not 1 - series.missing[-1, n] >= _MOSTLY:
             continue
@@ -68,16 +74,20 @@ def stuck(series: DaySeries) -> dict[str, str]:
             or np.quantile(usual, 0.9) > _MOSTLY_VARIES
         ):
             continue
-        spreads, changes = _past(series.spread[:, n]), _past(series.change[:, n])
-        spread, change = series.spread[-1, n], series.change[-1, n]
+        spreads, spread = _past(series.spread[:, n]), series.spread[-1, n]
+        changes, change = _past(series.change[:-1, n]), series.change[-1, n]
         if len(spreads) and spread < _SPREAD * spreads.min():
             found[column.name] = f"varies by {spread:.3g}, by {spreads.min():.3g} at least before"
         elif len(changes) and change < _CHANGE * changes.min():
-            found[column.name] = (
+            again[column.name] = (
                 f"came as on the day before (Jensen-Shannon distance {change:.3f}, "
                 f"{changes.min():.3f} at least before)"
             )
-    return found
+            if series.change[-2, n] < _CHANGE * changes.min():
+                twice.add(column.name)
+    if len(again) > 1:
+        return found | again
+    return found | {name: text for name, text in again.items() if name in twice}
 
 
 def missing(series: DaySeries) -> dict[str, str]:

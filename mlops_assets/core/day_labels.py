@@ -18,10 +18,11 @@ LATEST = 2
 _LEAST_DAYS = 21
 _LEAST_ROWS = 100  # fewer rank by chance
 _SUDDEN, _WORST = 8.0, 2.0
+_DOUBTFUL = 3.0
 _FLOOR = 0.005  # share of positives: errors below it are taken for this
 _RANKED = 28  # days of usual ranking
 _LEFT_OF_ONE, _LEFT_OF_THREE = 0.1, 0.35
-_ERRORS = 2.0  # standard errors by which one day may be better than it looks
+_ERRORS = 2.0  # standard errors by which scores may rank better than it looks
 
 
 def label_finding(
@@ -44,9 +45,12 @@ def label_finding(
     latest = max(known)
     if latest < day - timedelta(days=LATEST) or known[latest].rows < _LEAST_ROWS:
         return None
-    reasons = [_ranking(latest, known), _share(latest, known, series, broken)]
-    told = [reason for reason in reasons if reason]
-    return (latest, f"Outcomes of {latest}: {'; '.join(told)}.") if told else None
+    share = _share(latest, known, series, broken)
+    told = [_ranking(latest, known, doubt=share is not None and share.times >= _DOUBTFUL)]
+    if share is not None and share.times >= _SUDDEN and share.worst >= _WORST:
+        told.append(share.text)
+    reasons = "; ".join(reason for reason in told if reason)
+    return (latest, f"Outcomes of {latest}: {reasons}.") if reasons else None
 
 
 class _Day(NamedTuple):
@@ -57,6 +61,13 @@ class _Day(NamedTuple):
     """ROC AUC; NaN with one class."""
     error: float
     """Standard error of the AUC (Hanley and McNeil 1982): of few positives it says little."""
+
+
+class _Share(NamedTuple):
+    times: float
+    """How many times the usual error the share of positives is off, and the worst before."""
+    worst: float
+    text: str
 
 
 def _by_day(outcomes: Sequence[DayStatistics], day: date) -> dict[date, _Day]:
@@ -90,8 +101,12 @@ def _summary(items: Sequence[DayStatistics]) -> _Day:
     return _Day(round(ones + zeros), share, auc, math.sqrt(max(0.0, variance)))
 
 
-def _ranking(latest: date, known: Mapping[date, _Day]) -> str:
-    """Whether scores stopped to rank labels."""
+def _ranking(latest: date, known: Mapping[date, _Day], *, doubt: bool) -> str:
+    """Whether scores stopped to rank labels, by more than few positives do by chance.
+
+    Over three days, ``doubt`` about the share of positives makes up for it: labels that are wrong
+    show in both.
+    """
     days = {n: known.get(latest - timedelta(days=n)) for n in range(_RANKED + 3)}
     ranked = {n: each for n, each in days.items() if each is not None and math.isfinite(each.auc)}
     usual = [each.auc for n, each in ranked.items() if n >= 3]
@@ -106,8 +121,11 @@ def _ranking(latest: date, known: Mapping[date, _Day]) -> str:
         if surely - 0.5 < _LEFT_OF_ONE * better:
             return f"ROC AUC is {ranked[0].auc:.2f}, {text}"
     if ranked.keys() >= {0, 1, 2}:
-        three = (ranked[0].auc + ranked[1].auc + ranked[2].auc) / 3
-        if three - 0.5 < _LEFT_OF_THREE * better:
+        last = [ranked[n] for n in range(3)]
+        three = sum(each.auc for each in last) / 3
+        error = math.sqrt(sum(each.error**2 for each in last)) / 3
+        surely = three if doubt else three + _ERRORS * error
+        if surely - 0.5 < _LEFT_OF_THREE * better:
             return f"ROC AUC of three days is {three:.2f}, {text}"
     return ""
 
@@ -117,11 +135,11 @@ def _share(
     known: Mapping[date, _Day],
     series: DaySeries,
     broken: Collection[str],
-) -> str:
-    """Whether the share of positives is another than features tell."""
+) -> _Share | None:
+    """The share of positives against what features tell; None where they tell nothing."""
     place = {each: n for n, each in enumerate(series.days)}
     if latest not in place:
-        return ""
+        return None
     means = series.mean.copy()
     means[-1, [name in broken for name in series.names]] = np.nan
     nobody = np.full(means.shape[1], np.nan)
@@ -136,14 +154,13 @@ def _share(
     )
     found = fit(values[:-1], candidates[:-1], candidates[-1], _FLOOR)
     if found is None:
-        return ""
+        return None
     told = found.told(candidates[-1:])
     difference = abs(float(values[-1] - told.value[0]))
     times = difference / (max(found.error, _FLOOR) * told.widening[0] + told.unsure[0])
     worst = difference / (max(found.worst, _FLOOR) * told.widening[0])
-    if not (times >= _SUDDEN and worst >= _WORST):
-        return ""
-    return (
+    text = (
         f"{values[-1]:.1%} are positive, {min(1.0, max(0.0, float(told.value[0]))):.1%} were "
         f"expected from the features ({times:.0f} times the usual error)"
     )
+    return _Share(float(times), float(worst), text)

@@ -95,7 +95,7 @@ def replay_days(
                 platform.documents_url, spec.name, "promotion", PromotionRecord
             )
         told = io.StringIO()
-        with contextlib.redirect_stdout(told):
+        with contextlib.redirect_stderr(told):
             daemon.tick(f"{spec.name}_alerts")
         yield Step(
             day=day,

@@ -90,10 +90,20 @@ class Daemon:
                 for result in evaluated.results
                 if result.true_subset.size
             }
+            done: list[Ran] = []
             for assets, days in by_day(requested):
                 tags = {RANGE_START: days[0], RANGE_END: days[-1]} if days else {}
-                ran.append(self._run(assets, tags, {}))
+                done.append(self._run(assets, tags, {}))
+            ran += done
+            if all(run.success for run in done) and not self._followed(requested):
+                break  # nobody would ask for anything more
         return ran
+
+    def _followed(self, assets: Iterable[dg.AssetKey]) -> bool:
+        """Whether something with a condition depends on one of ``assets``."""
+        graph = self.definitions.resolve_asset_graph()
+        children = {child for key in assets for child in graph.get(key).child_keys}
+        return any(graph.get(child).automation_condition is not None for child in children)
 
     def _run(
         self,
