@@ -35,7 +35,16 @@ STAGES = {
     "evaluation": ["model"],
     "promotion": ["evaluation"],
     "endpoint": ["promotion"],
+    "backtest": ["flights", *VIEWS],
 }
+WATCHING = {
+    "predictions": ["flights", "endpoint", *VIEWS],
+    "prediction_log": ["endpoint"],
+    "outcomes": ["flights", "prediction_log", *VIEWS],
+    "drift": ["outcomes", "prediction_log"],
+    "performance": ["outcomes"],
+}
+SENSORS = ("new_data", "retraining", "alerts")
 
 
 def main() -> None:
@@ -48,7 +57,11 @@ def main() -> None:
     if kind == "ours":
         loaded = load_use_cases(folder / "copies" / "defs", "copies.defs")
     else:
-        loaded = dg.Definitions(assets=[a for n in range(count) for a in _by_hand(f"case_{n}")])
+        names = [f"case_{n}" for n in range(count)]
+        loaded = dg.Definitions(
+            assets=[asset for name in names for asset in _by_hand(name)],
+            sensors=[_sensor(f"{name}_{sensor}", name) for name in names for sensor in SENSORS],
+        )
     definitions = dg.Definitions.merge(loaded, resources)
     repository = definitions.get_repository_def()
     assets = len(repository.asset_graph.get_all_asset_keys())
@@ -56,7 +69,7 @@ def main() -> None:
     print(json.dumps({"seconds": time.process_time() - begun, "assets": assets}))
 
 
-def _by_hand(name: str) -> Iterator[dg.AssetsDefinition]:
+def _by_hand(name: str) -> Iterator[dg.AssetsDefinition | dg.AssetSpec]:
     """The assets of one use case as somebody would write them without the platform."""
     for dataset, partitioned in DATASETS.items():
         yield _asset(name, dataset, [], partitioned=partitioned, checked=True)
@@ -64,8 +77,24 @@ def _by_hand(name: str) -> Iterator[dg.AssetsDefinition]:
         yield _asset(name, view, [source], partitioned=DATASETS[source], checked=True)
     for stage, parents in STAGES.items():
         yield _asset(name, stage, parents, partitioned=False, checked=False)
-    scored = ["flights", "endpoint", *VIEWS]
-    yield _asset(name, "predictions", scored, partitioned=True, checked=False)
+    for stage, parents in WATCHING.items():
+        yield _asset(name, stage, parents, partitioned=True, checked=False)
+    yield dg.AssetSpec(
+        dg.AssetKey([name, "retraining"]),
+        group_name=name,
+        owners=["team:flights"],
+        description="decisions",
+        kinds={"python"},
+        deps=[dg.AssetKey([name, parent]) for parent in ("drift", "performance", "promotion")],
+    )
+
+
+def _sensor(name: str, group: str) -> dg.SensorDefinition:
+    @dg.sensor(name=name, asset_selection=dg.AssetSelection.groups(group))
+    def _ticked(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SkipReason:
+        return dg.SkipReason("nothing")
+
+    return _ticked
 
 
 def _asset(
@@ -86,6 +115,7 @@ def _asset(
         kinds={"polars", "deltalake"},
         partitions_def=DAY if partitioned else None,
         backfill_policy=SINGLE if partitioned else None,
+        automation_condition=dg.AutomationCondition.eager() if partitioned else None,
         deps=[dg.AssetKey([name, parent]) for parent in parents],
         metadata={"table": f"{name}/{asset}"},
         check_specs=[

@@ -94,6 +94,6 @@ def _measure(folder: str, kind: str, count: int) -> float:
 
 
 def _check_assets(assets: int, count: int) -> None:
-    expected = 20 * count
+    expected = 26 * count
     if assets != expected:
         raise RuntimeError(f"loaded {assets} assets, expected {expected}: the sides differ")

@@ -40,7 +40,7 @@ from bench.report import Result, limited, unmeasured
 
 FALSE, MISSED = "share of alerts that are false", "share of incidents missed"
 GOAL = 0.1
-SEED = 4
+SEED = 5
 ALL = "all kinds"
 HELD_OUT = (date(2013, 6, 1), date(2013, 12, 30))
 TUNING = (date(2013, 3, 20), date(2013, 6, 1))

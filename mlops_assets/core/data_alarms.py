@@ -21,53 +21,23 @@ they are wrong in the months after, and what they find, is measured (docs/alert-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
-from typing import Literal
 
-from mlops_assets.core.alerts import SEVERITIES, Kind, Severity
+from mlops_assets.core.alerts import SEVERITIES, Severity
 from mlops_assets.core.daily_profiles import DailyProfiles
 from mlops_assets.core.day_columns import categories, missing, new_values, stuck
 from mlops_assets.core.day_labels import label_finding
 from mlops_assets.core.day_series import Cell, DaySeries, day_series, repeats
 from mlops_assets.core.day_shifts import shifted, slowly_shifted
+from mlops_assets.core.monitoring_records import ALERTS as ALERTS
+from mlops_assets.core.monitoring_records import ALL_COLUMNS as ALL_COLUMNS
+from mlops_assets.core.monitoring_records import LABELS as LABELS
+from mlops_assets.core.monitoring_records import Alarm as Alarm
+from mlops_assets.core.monitoring_records import AlarmKind as AlarmKind
 from mlops_assets.core.performance_days import DayStatistics
-from mlops_assets.core.records import Record
 from mlops_assets.core.volume import expected_rows
-
-AlarmKind = Literal[
-    "missing_day",
-    "volume",
-    "repeated_day",
-    "stuck",
-    "categories",
-    "new_values",
-    "missing_values",
-    "shift",
-    "slow_drift",
-    "labels",
-]
-
-ALERTS: Mapping[AlarmKind, Kind] = {
-    "missing_day": "freshness",
-    "volume": "volume",
-    "repeated_day": "volume",
-    "stuck": "drift",
-    "categories": "drift",
-    "new_values": "drift",
-    "missing_values": "drift",
-    "shift": "drift",
-    "slow_drift": "drift",
-    "labels": "performance_loss",
-}
-"""The kind of alert that people get."""
 
 HISTORY_DAYS = 90
 """Days before the judged one that are looked at; more change nothing."""
-
-ALL_COLUMNS = ""
-"""The column of a cell that is a whole day."""
-
-LABELS = "label"
-"""The column of a cell that is the outcomes of a day."""
 
 _LEAST_DAYS = 21
 _COPY_DAYS = 28
@@ -79,27 +49,6 @@ _SHIFTS: Mapping[AlarmKind, Callable[[DaySeries, Collection[str]], dict[str, str
     "slow_drift": slowly_shifted,
 }
 _ARRAYS = ("rows", "counts", "missing", "infinite", "below", "above", "mean", "deviations")
-
-
-class Alarm(Record):
-    """One thing that is wrong with a day."""
-
-    kind: AlarmKind
-    day: date
-    columns: tuple[str, ...] = ()
-    """What it is about, the most telling first; empty: the whole day."""
-    severity: Severity
-    cause: str
-    """One sentence with its numbers."""
-
-    @property
-    def cells(self) -> tuple[Cell, ...]:
-        """What later days should not be compared with; nothing of a slow drift, which is in all."""
-        if self.kind == "slow_drift":
-            return ()
-        if self.kind == "labels":
-            return ((self.day, LABELS),)
-        return tuple((self.day, column) for column in self.columns or (ALL_COLUMNS,))
 
 
 def alarms(

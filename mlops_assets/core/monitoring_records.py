@@ -1,9 +1,44 @@
 """What monitoring tells sensors and people: immutable documents, stored as JSON."""
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Literal
 
+from mlops_assets.core.alerts import Kind, Severity
 from mlops_assets.core.records import Record
+
+AlarmKind = Literal[
+    "missing_day",
+    "volume",
+    "repeated_day",
+    "stuck",
+    "categories",
+    "new_values",
+    "missing_values",
+    "shift",
+    "slow_drift",
+    "labels",
+]
+
+ALERTS: Mapping[AlarmKind, Kind] = {
+    "missing_day": "freshness",
+    "volume": "volume",
+    "repeated_day": "volume",
+    "stuck": "drift",
+    "categories": "drift",
+    "new_values": "drift",
+    "missing_values": "drift",
+    "shift": "drift",
+    "slow_drift": "drift",
+    "labels": "performance_loss",
+}
+"""The kind of alert that people get."""
+
+ALL_COLUMNS = ""
+"""The column of a cell that is a whole day."""
+
+LABELS = "label"
+"""The column of a cell that is the outcomes of a day."""
 
 
 class PartitionInputs(Record):
@@ -72,3 +107,33 @@ class PerformanceRecord(Record):
     """Its mean over the last 28 audited days."""
     audit_coverage: float | None = None
     """Share of audited days inside their estimate's interval."""
+
+
+class Alarm(Record):
+    """One thing that is wrong with a day."""
+
+    kind: AlarmKind
+    day: date
+    columns: tuple[str, ...] = ()
+    """What it is about, the most telling first; empty: the whole day."""
+    severity: Severity
+    cause: str
+    """One sentence with its numbers."""
+
+    @property
+    def cells(self) -> tuple[tuple[date, str], ...]:
+        """What later days should not be compared with; nothing of a slow drift, which is in all."""
+        if self.kind == "slow_drift":
+            return ()
+        if self.kind == "labels":
+            return ((self.day, LABELS),)
+        return tuple((self.day, column) for column in self.columns or (ALL_COLUMNS,))
+
+
+class AlarmsRecord(Record):
+    """What was wrong with a day, against the weeks before it."""
+
+    use_case: str
+    day: date
+    alarms: tuple[Alarm, ...]
+    """The most severe first."""

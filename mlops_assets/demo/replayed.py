@@ -100,12 +100,14 @@ def _print(console: "Console", step: Step) -> None:
         if not run.success:
             console.print(f"    [red]run {run.run_id} of {', '.join(run.assets)} failed[/]")
     if decision is not None and decision.retrain and decision.day == step.day:
-        console.print(f"    [bold]retrained[/]: {'; '.join(decision.reasons)}", highlight=False)
+        reasons = "; ".join(decision.reasons)
+        console.print(f"    [bold]retrained[/]: {reasons}", highlight=False, soft_wrap=True)
         if step.promotion is not None:
             console.print(
                 f"    version {step.promotion.version} [bold]{step.promotion.decision}[/]: "
                 f"{step.promotion.reasons[0]}",
                 highlight=False,
+                soft_wrap=True,
             )
 
 
