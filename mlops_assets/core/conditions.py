@@ -9,7 +9,15 @@ from collections.abc import Collection, Sequence
 from mlops_assets.core.alert_text import asset_page, run_page
 from mlops_assets.core.alert_watch import Open, Seen, Teller, of_kind
 from mlops_assets.core.alerts import Alert, Key, Severity
-from mlops_assets.core.monitoring_records import DriftRecord, LossRecord, PerformanceRecord
+from mlops_assets.core.monitoring_records import (
+    ALERTS,
+    Alarm,
+    AlarmKind,
+    AlarmsRecord,
+    DriftRecord,
+    LossRecord,
+    PerformanceRecord,
+)
 from mlops_assets.core.records import PromotionRecord
 from mlops_assets.core.retraining_records import Decision, Training
 
@@ -19,6 +27,12 @@ MUCH_DRIFT = 4.0
 AUDIT_BIAS = 0.1
 """Error of the estimated loss, as a share of the holdout's, that makes estimates useless: a fall
 of performance that matters is about as large."""
+
+_OF_VERSIONS = ("version ", "estimates of version ")
+"""How subjects begin that are about a model version, and not about a day."""
+
+_TOLD_ALREADY: frozenset[AlarmKind] = frozenset({"missing_day", "volume"})
+"""By deadlines and by the volume checks of datasets."""
 
 
 def drift(
@@ -50,7 +64,8 @@ def performance(teller: Teller, record: PerformanceRecord | None, opened: Collec
     ended = {
         one.key: f"{subject} is watched now"
         for one in of_kind(opened, "performance_loss")
-        if one.alert.subject not in (subject, estimate)
+        if one.alert.subject.startswith(_OF_VERSIONS)
+        and one.alert.subject not in (subject, estimate)
     }
     holds: list[Open] = []
     fell = _fell(record)
@@ -104,6 +119,42 @@ def _loss(loss: LossRecord) -> str:
         f"log-loss {loss.loss:.3f}{interval} against {loss.reference:.3f} on its holdout, over "
         f"{loss.days} days and {loss.rows} rows"
     )
+
+
+def day_alarms(teller: Teller, record: AlarmsRecord | None, opened: Collection[Open]) -> Seen:
+    """What is wrong with the newest day, until a later one is as the weeks before it.
+
+    A day that is not there, or has too few rows, has nothing of its contents judged: it ends
+    nothing.
+    """
+    if record is None:
+        return Seen()
+    page = asset_page([teller.use_case, "drift"], record.day.isoformat())
+    holds = tuple(
+        Open(
+            alert=teller.alert(
+                ALERTS[alarm.kind], alarm.severity, _subject(alarm), alarm.cause, page
+            )
+        )
+        for alarm in record.alarms
+        if alarm.kind not in _TOLD_ALREADY
+    )
+    if any(alarm.kind in (*_TOLD_ALREADY, "repeated_day") for alarm in record.alarms):
+        return Seen(holds)
+    held = {one.key for one in holds}
+    ended = {
+        one.key: f"{record.day} is as the weeks before it"
+        for one in opened
+        if one.key not in held
+        for kind, of in ALERTS.items()
+        if one.alert.kind == of and f"{one.alert.subject} ".startswith(f"{kind} ")
+    }
+    return Seen(holds, ended)
+
+
+def _subject(alarm: Alarm) -> str:
+    # By the most telling column: the rest may come and go while it lasts, and is in the cause.
+    return " ".join((alarm.kind, *alarm.columns[:1]))
 
 
 def promotions(teller: Teller, decided: Sequence[PromotionRecord]) -> Seen:
@@ -166,5 +217,9 @@ def _other_versions(
     opened: Collection[Open], kind: str, subject: str, cause: str
 ) -> dict[Key, str]:
     return {
-        one.key: cause for one in opened if one.alert.kind == kind and one.alert.subject != subject
+        one.key: cause
+        for one in opened
+        if one.alert.kind == kind
+        and one.alert.subject.startswith(_OF_VERSIONS)
+        and one.alert.subject != subject
     }

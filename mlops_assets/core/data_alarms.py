@@ -28,11 +28,7 @@ from mlops_assets.core.day_columns import categories, missing, new_values, stuck
 from mlops_assets.core.day_labels import label_finding
 from mlops_assets.core.day_series import Cell, DaySeries, day_series, repeats
 from mlops_assets.core.day_shifts import shifted, slowly_shifted
-from mlops_assets.core.monitoring_records import ALERTS as ALERTS
-from mlops_assets.core.monitoring_records import ALL_COLUMNS as ALL_COLUMNS
-from mlops_assets.core.monitoring_records import LABELS as LABELS
-from mlops_assets.core.monitoring_records import Alarm as Alarm
-from mlops_assets.core.monitoring_records import AlarmKind as AlarmKind
+from mlops_assets.core.monitoring_records import ALL_COLUMNS, LABELS, Alarm, AlarmKind
 from mlops_assets.core.performance_days import DayStatistics
 from mlops_assets.core.volume import expected_rows
 

@@ -30,7 +30,8 @@ STAGES = (
 
 _RESERVED_TABLES = (
     *STAGES,
-    *("training_sets", "profiles", "references", "performance_days", "retraining_decisions"),
+    *("training_sets", "profiles", "day_profiles", "references"),
+    *("performance_days", "retraining_decisions"),
 )
 _RESERVED_COLUMNS = (
     *(EVENT_ID, EVENT_TIME, KNOWN_AT, LABEL),

@@ -13,7 +13,7 @@ from mlops_assets.core.alert_text import asset_page
 from mlops_assets.core.alert_watch import Open, Seen, Teller, Watch, applied
 from mlops_assets.core.alerts import Alert, Key
 from mlops_assets.core.errors import PermanentError, TransientError
-from mlops_assets.core.monitoring_records import DriftRecord, PerformanceRecord
+from mlops_assets.core.monitoring_records import AlarmsRecord, DriftRecord, PerformanceRecord
 from mlops_assets.core.records import EndpointRecord, PromotionRecord
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.lifecycle import alert_events
@@ -97,6 +97,12 @@ def look_around(look: Look, *, decided: bool) -> None:
         "performance",
         lambda: conditions.performance(
             teller, documents.read(url, spec.name, "performance", PerformanceRecord), look.open
+        ),
+    )
+    look.ask(
+        "alarms",
+        lambda: conditions.day_alarms(
+            teller, documents.read(url, spec.name, "alarms", AlarmsRecord), look.open
         ),
     )
     look.ask("promotion", lambda: _promotions(look))

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from mlops_assets.core.errors import PermanentError
-from mlops_assets.core.monitoring_records import DriftRecord
+from mlops_assets.core.monitoring_records import AlarmsRecord, DriftRecord
 from mlops_assets.core.spec import ColumnType, UseCaseSpec
 from mlops_assets.lifecycle.assets import DAY_BACKFILL, asset_key, common, days, table_name
 from mlops_assets.lifecycle.automation import carries
+from mlops_assets.lifecycle.day_alarms import keep_alarms
 from mlops_assets.lifecycle.day_tables import days_until, read_present
 from mlops_assets.lifecycle.drift_days import COLUMNS, DRIFT, DayDrift, find_drift, keep_drift
 from mlops_assets.lifecycle.outcomes import OUTCOMES
@@ -139,6 +140,11 @@ def _metadata(found: DayDrift) -> dict[str, object]:
     }
 
 
+def _alarm_metadata(record: AlarmsRecord) -> dict[str, object]:
+    causes = "\n".join(f"- **{_cell(each.kind)}**: {_cell(each.cause)}" for each in record.alarms)
+    return {"alarms": len(record.alarms), "alarm_causes": dg.MetadataValue.md(causes or "none")}
+
+
 def _plot(spec: UseCaseSpec, lake: "Lake", day: date) -> dg.MarkdownMetadataValue:
     from mlops_assets.adapters.figures import markdown_image
     from mlops_assets.adapters.monitoring_plots import DriftPoint, drift_plot
@@ -224,6 +230,7 @@ def drift_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
         due = report_is_due(spec, lake, last.record)
         # Kept before the report is rendered: what decides does not wait for what people look at.
         write = _keep(spec, platform, found)
+        alarmed = keep_alarms(spec, platform, context.partition_keys)
         if config.report or due:
             report = write_report(spec, lake, tracking, last, platform.reports_url)
             last = replace(last, record=last.record.model_copy(update={"report": report}))
@@ -238,6 +245,8 @@ def drift_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
             metadata={"day": last.record.day.isoformat(), "drift": last.record.drift},
         )
         metadata = {each.record.day.isoformat(): _metadata(each) for each in found}
+        for record in alarmed:
+            metadata[record.day.isoformat()] |= _alarm_metadata(record)
         metadata[last.record.day.isoformat()]["history"] = _plot(spec, lake, last.record.day)
         yield from events(
             key, Published(write=write), suite=None, partitioned=True, by_partition=metadata

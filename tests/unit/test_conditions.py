@@ -20,7 +20,14 @@ from mlops_assets.core.alert_watch import (
 )
 from mlops_assets.core.alerts import History, Policy, fold, judge
 from mlops_assets.core.happenings import CheckRun, RunEnd
-from mlops_assets.core.monitoring_records import DriftRecord, LossRecord, PerformanceRecord
+from mlops_assets.core.monitoring_records import (
+    Alarm,
+    AlarmKind,
+    AlarmsRecord,
+    DriftRecord,
+    LossRecord,
+    PerformanceRecord,
+)
 
 NOW = datetime(2013, 4, 1, 7, tzinfo=UTC)
 TELLER = Teller("flight_delays", ("team:flights",), NOW)
@@ -100,6 +107,32 @@ def test_a_new_version_ends_what_was_told_about_the_last() -> None:
     assert conditions.drift(TELLER, _drift("unclear"), 0.05, opened).ended == {}
     seen = conditions.drift(TELLER, _drift("unclear", version=4), 0.05, opened)
     assert list(seen.ended) == [opened[0].key]
+
+
+def _alarms(*found: tuple[AlarmKind, tuple[str, ...]]) -> AlarmsRecord:
+    alarms = tuple(
+        Alarm(kind=kind, day=DAY, columns=columns, severity="warning", cause="it is odd")
+        for kind, columns in found
+    )
+    return AlarmsRecord(use_case="flight_delays", day=DAY, alarms=alarms)
+
+
+def test_alarms_of_days_hold_until_a_day_without_them_whatever_the_versions() -> None:
+    """Neither drift nor performance of a model ends them; nor does a day that nobody can judge."""
+    opened = conditions.day_alarms(
+        TELLER, _alarms(("shift", ("temp", "dewp")), ("labels", ())), ()
+    ).holds
+    assert [(one.alert.kind, one.alert.subject) for one in opened] == [
+        ("drift", "shift temp"),
+        ("performance_loss", "labels"),
+    ]
+    assert conditions.drift(TELLER, _drift("stable", version=4), 0.05, opened).ended == {}
+    assert conditions.performance(TELLER, _performance("held"), opened).ended == {}
+    for kind in ("missing_day", "volume"):
+        assert conditions.day_alarms(TELLER, _alarms((kind, ())), opened) == Seen()
+    other = conditions.drift(TELLER, _drift("drift"), 0.05, ()).holds
+    seen = conditions.day_alarms(TELLER, _alarms(("shift", ("temp",))), (*opened, *other))
+    assert list(seen.ended) == [opened[1].key]
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,10 @@ import pytest
 
 from mlops_assets.core.alerts import KINDS
 from mlops_assets.core.daily_profiles import DailyProfiles, daily
-from mlops_assets.core.data_alarms import (
-    ALERTS,
-    ALL_COLUMNS,
-    LABELS,
-    Alarm,
-    alarms,
-)
+from mlops_assets.core.data_alarms import alarms
 from mlops_assets.core.day_columns import crossed, crossing_name, crossings
 from mlops_assets.core.layouts import Layout, layout_of
+from mlops_assets.core.monitoring_records import ALERTS, ALL_COLUMNS, LABELS, Alarm
 from mlops_assets.core.performance_days import DayStatistics, realized_days
 from mlops_assets.core.profiles import profile
 from mlops_assets.core.spec import FeatureType
