@@ -32,7 +32,7 @@ from mlops_assets.core.retraining_spec import RetrainingSpec
 from mlops_assets.core.spec import TrainingSetSpec, UseCaseSpec
 from mlops_assets.core.windows import Window, day_start
 from mlops_assets.lifecycle.platform import Places
-from mlops_assets.lifecycle.retraining_runs import TRAINING
+from mlops_assets.lifecycle.retraining.runs import TRAINING
 from mlops_assets.replay.fast import arrival_of
 from mlops_assets.replay.ticks import Daemon, Ran
 from mlops_assets.replay.traffic import requests_of, send

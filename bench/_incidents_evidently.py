@@ -15,8 +15,9 @@ from bench._incidents_watch import Watch, answered
 from bench._incidents_year import DAY, SCORE
 from mlops_assets.core.spec import LABEL
 
-TRAINING, WEEKS = "the training window", "the 28 days before"
-REFERENCES = (TRAINING, WEEKS)
+TRAINING, WEEKS = "a day against the training window", "a day against the 28 days before"
+SEVEN = "seven days against the training window"
+WAYS = (TRAINING, WEEKS, SEVEN)
 
 _DRIFT_SHARE = 0.5  # DataDriftPreset's default
 _REFERENCE_ROWS = 5000  # above 1,000 it chooses its methods as for all rows
@@ -27,7 +28,7 @@ _SLOW_AFTER = 28
 class Fired:
     """What the trigger did on a day before incidents, and on one with them."""
 
-    reference: str
+    way: str
     incidents: int
     found: int
     quiet: int
@@ -45,20 +46,16 @@ def installed() -> bool:
     return importlib.util.find_spec("evidently") is not None
 
 
-def fired(watch: Watch, incidents: Sequence[Incident], reference: str) -> Fired:
+def fired(watch: Watch, incidents: Sequence[Incident], way: str) -> Fired:
     """The trigger on the day before each incident, and on the day after its first one (of a slow
     drift: four weeks after).
     """
     found = false = named = with_columns = columns = 0
     for incident in incidents:
-        quiet_day = incident.first - timedelta(days=1)
         age = 0 if incident.days == 1 else 1 if incident.days < _SLOW_AFTER else _SLOW_AFTER
-        day = incident.first + timedelta(days=age)
-        frame = incident.change(watch.frames[day], day)
-        assert frame is not None
-        before = _reference(watch, incident, reference)
-        quiet = _drifted(before, watch.frames[quiet_day])
-        broken = _drifted(before, answered(watch.year, frame, day))
+        before = _reference(watch, incident, way)
+        quiet = _drifted(before, _current(watch, incident, -1, way))
+        broken = _drifted(before, _current(watch, incident, age, way))
         total = len(_names(watch))
         false += len(quiet) / total >= _DRIFT_SHARE
         found += len(broken) / total >= _DRIFT_SHARE
@@ -67,16 +64,30 @@ def fired(watch: Watch, incidents: Sequence[Incident], reference: str) -> Fired:
             with_columns += 1
             named += bool(incident.columns & broken)
     count = len(incidents)
-    return Fired(reference, count, found, count, false, named, with_columns, columns / count)
+    return Fired(way, count, found, count, false, named, with_columns, columns / count)
+
+
+def _current(watch: Watch, incident: Incident, age: int, way: str) -> pl.DataFrame:
+    """The rows of the day ``age`` days after the incident's first, or of the seven until then."""
+    frames: list[pl.DataFrame] = []
+    for ago in range(7 if way == SEVEN else 1):
+        day = incident.first + timedelta(days=age - ago)
+        frame = watch.frames[day]
+        if day >= incident.first:
+            changed = incident.change(frame, day)
+            assert changed is not None
+            frame = answered(watch.year, changed, day)
+        frames.append(frame.select(_names(watch)))
+    return pl.concat(frames)
 
 
 def _names(watch: Watch) -> list[str]:
     return [*watch.year.spec.feature_types, SCORE, LABEL]
 
 
-def _reference(watch: Watch, incident: Incident, reference: str) -> pl.DataFrame:
+def _reference(watch: Watch, incident: Incident, way: str) -> pl.DataFrame:
     day = pl.col(DAY)
-    if reference == WEEKS:
+    if way == WEEKS:
         first = incident.first - timedelta(days=29)
         rows = watch.year.events.filter(
             day.is_between(first, incident.first - timedelta(days=1), closed="left")

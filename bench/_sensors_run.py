@@ -27,7 +27,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin
 
 from bench._sensors_state import NOW, functions, spec_of
 from mlops_assets import clock
-from mlops_assets.lifecycle.new_data import INTERVAL_SECONDS, LOOK_AGAIN
+from mlops_assets.lifecycle.arrivals.sensor import INTERVAL_SECONDS, LOOK_AGAIN
 from mlops_assets.lifecycle.platform import Places, Platform, resources_at
 from mlops_assets.lifecycle.use_case import use_case_definitions
 

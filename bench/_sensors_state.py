@@ -45,8 +45,8 @@ from mlops_assets.core.retraining_records import Decision, History, Training, af
 from mlops_assets.core.signals import signals_of
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.core.windows import Window
-from mlops_assets.lifecycle.new_data_sources import sources_of
-from mlops_assets.lifecycle.partition_inputs import stages_of
+from mlops_assets.lifecycle.arrivals.inputs import stages_of
+from mlops_assets.lifecycle.arrivals.sources import sources_of
 from mlops_assets.lifecycle.platform import Places, Platform
 
 FLIGHTS = Path(__file__).parents[1] / "mlops_assets" / "defs" / "flight_delays"

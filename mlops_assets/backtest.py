@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from mlops_assets.adapters.functions import Functions
 from mlops_assets.demo.deployment import folder_of, spec_of
-from mlops_assets.lifecycle.backtest import cache_at, keep
-from mlops_assets.lifecycle.backtest_engine import Backtest, Options, backtest
+from mlops_assets.lifecycle.backtest.asset import cache_at, keep
+from mlops_assets.lifecycle.backtest.engine import Backtest, Options, backtest
 from mlops_assets.lifecycle.platform import Platform
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from mlops_assets.core.errors import (
 from mlops_assets.core.monitoring_records import PartitionInputs
 from mlops_assets.core.spec import FileSource, UseCaseSpec
 from mlops_assets.core.windows import Window, window_of
+from mlops_assets.lifecycle.arrivals.inputs import digests_of, entries_of, recording
 from mlops_assets.lifecycle.assets import DATASET_BACKFILL, asset_key, common, days, table_name
 from mlops_assets.lifecycle.dataset_checks import dataset_check_specs, dataset_checks
-from mlops_assets.lifecycle.partition_inputs import digests_of, entries_of, recording
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.publish import (
     UNPARTITIONED,

@@ -8,8 +8,8 @@ import dagster as dg
 from mlops_assets.core.records import EvaluationRecord, Metrics, ModelRecord, Release
 from mlops_assets.core.spec import LABEL, UseCaseSpec
 from mlops_assets.lifecycle.assets import asset_key, common
+from mlops_assets.lifecycle.monitoring.references import SCORE, keep_references
 from mlops_assets.lifecycle.platform import Platform
-from mlops_assets.lifecycle.references import SCORE, keep_references
 from mlops_assets.lifecycle.training_set import DAY, PART, read_training_set
 
 if TYPE_CHECKING:

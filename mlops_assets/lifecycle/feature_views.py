@@ -12,6 +12,14 @@ from mlops_assets.core.errors import MissingPartitionsError
 from mlops_assets.core.monitoring_records import PartitionInputs
 from mlops_assets.core.spec import EVENT_TIME, KNOWN_AT, ColumnType, FeatureViewSpec, UseCaseSpec
 from mlops_assets.core.windows import Window, window_of
+from mlops_assets.lifecycle.arrivals.inputs import (
+    blocked,
+    digests_of,
+    entries_of,
+    inputs_now,
+    recording,
+    view_stage,
+)
 from mlops_assets.lifecycle.assets import (
     DAY_BACKFILL,
     asset_key,
@@ -21,14 +29,6 @@ from mlops_assets.lifecycle.assets import (
     table_name,
 )
 from mlops_assets.lifecycle.automation import carries
-from mlops_assets.lifecycle.partition_inputs import (
-    blocked,
-    digests_of,
-    entries_of,
-    inputs_now,
-    recording,
-    view_stage,
-)
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.publish import (
     UNPARTITIONED,

@@ -10,8 +10,8 @@ import dagster as dg
 from mlops_assets.core.monitoring_records import PartitionInputs
 from mlops_assets.core.spec import EVENT_ID, ColumnType, UseCaseSpec
 from mlops_assets.core.windows import window_of
+from mlops_assets.lifecycle.arrivals.inputs import recording
 from mlops_assets.lifecycle.assets import DAY_BACKFILL, asset_key, common, days, table_name
-from mlops_assets.lifecycle.partition_inputs import recording
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.publish import Published, PublishEvents, events
 

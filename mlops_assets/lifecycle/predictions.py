@@ -9,6 +9,14 @@ from mlops_assets.adapters.functions import Functions
 from mlops_assets.core.records import EndpointRecord, Release
 from mlops_assets.core.spec import EVENT_ID, EVENT_TIME, ColumnType, UseCaseSpec
 from mlops_assets.core.windows import window_of
+from mlops_assets.lifecycle.arrivals.inputs import (
+    blocked,
+    digests_of,
+    entries_of,
+    inputs_now,
+    predictions_stage,
+    recording,
+)
 from mlops_assets.lifecycle.assets import (
     DAY_BACKFILL,
     asset_key,
@@ -18,14 +26,6 @@ from mlops_assets.lifecycle.assets import (
     table_name,
 )
 from mlops_assets.lifecycle.automation import carries
-from mlops_assets.lifecycle.partition_inputs import (
-    blocked,
-    digests_of,
-    entries_of,
-    inputs_now,
-    predictions_stage,
-    recording,
-)
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.publish import Published, PublishEvents, events
 from mlops_assets.lifecycle.training_set import ASKED_AT, events_with_features

@@ -4,21 +4,21 @@ import dagster as dg
 
 from mlops_assets.adapters.functions import Functions
 from mlops_assets.core.spec import UseCaseSpec
-from mlops_assets.lifecycle.alerting import alerts_sensor
-from mlops_assets.lifecycle.backtest import backtest_asset
+from mlops_assets.lifecycle.alerting.sensor import alerts_sensor
+from mlops_assets.lifecycle.arrivals.sensor import new_data_sensor
+from mlops_assets.lifecycle.backtest.asset import backtest_asset
 from mlops_assets.lifecycle.datasets import dataset_asset
-from mlops_assets.lifecycle.drift import drift_asset
 from mlops_assets.lifecycle.endpoint import endpoint_asset
 from mlops_assets.lifecycle.evaluation import evaluation_asset
 from mlops_assets.lifecycle.feature_views import feature_view_asset
 from mlops_assets.lifecycle.model import model_asset
-from mlops_assets.lifecycle.new_data import new_data_sensor
+from mlops_assets.lifecycle.monitoring.drift import drift_asset
+from mlops_assets.lifecycle.monitoring.performance import performance_asset
 from mlops_assets.lifecycle.outcomes import outcomes_asset
-from mlops_assets.lifecycle.performance import performance_asset
 from mlops_assets.lifecycle.prediction_log import prediction_log_asset
 from mlops_assets.lifecycle.predictions import predictions_asset
 from mlops_assets.lifecycle.promotion import promotion_asset
-from mlops_assets.lifecycle.retraining import retraining_asset, retraining_sensor
+from mlops_assets.lifecycle.retraining.sensor import retraining_asset, retraining_sensor
 from mlops_assets.lifecycle.training_set import training_set_asset
 
 

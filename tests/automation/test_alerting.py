@@ -37,7 +37,8 @@ from mlops_assets.core.records import (
     TrainingSetRecord,
 )
 from mlops_assets.core.retraining_records import Counters, Decision, State
-from mlops_assets.lifecycle import alert_events, alerting
+from mlops_assets.lifecycle.alerting import events as alert_events
+from mlops_assets.lifecycle.alerting import sensor as alerting
 from mlops_assets.lifecycle.dataset_checks import DEADLINE_CHECK, VOLUME_CHECK
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.publish import PARTITIONS, looked_at

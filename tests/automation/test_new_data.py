@@ -19,7 +19,7 @@ from mlops_assets.adapters import inputs
 from mlops_assets.core.errors import TransientError
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.core.windows import Window
-from mlops_assets.lifecycle.new_data_requests import MOST_ATTEMPTS
+from mlops_assets.lifecycle.arrivals.requests import MOST_ATTEMPTS
 from mlops_assets.replay.ticks import Daemon
 
 SENSOR = "visits_new_data"

@@ -18,7 +18,7 @@ from mlops_assets.core.retraining_records import outstanding
 from mlops_assets.core.retraining_spec import RetrainingSpec, problems
 from mlops_assets.core.spec import TrainingSetSpec
 from mlops_assets.lifecycle.platform import Places
-from mlops_assets.lifecycle.retraining import retraining_asset
+from mlops_assets.lifecycle.retraining.sensor import retraining_asset
 from mlops_assets.lifecycle.training_set import retraining_window
 
 DAY = date(2024, 4, 11)

@@ -14,14 +14,14 @@ from mlops_assets import clock
 from mlops_assets.adapters import inputs
 from mlops_assets.core.monitoring_records import PartitionInputs
 from mlops_assets.core.spec import UseCaseSpec
-from mlops_assets.lifecycle.new_data import (
+from mlops_assets.lifecycle.arrivals.inputs import view_stage
+from mlops_assets.lifecycle.arrivals.sensor import (
     INTERVAL_SECONDS,
     LOOK_AGAIN,
     Cursor,
     new_data_sensor,
 )
-from mlops_assets.lifecycle.new_data_sources import LOG_DAYS, prediction_log_source
-from mlops_assets.lifecycle.partition_inputs import view_stage
+from mlops_assets.lifecycle.arrivals.sources import LOG_DAYS, prediction_log_source
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.replay.ticks import Daemon
 

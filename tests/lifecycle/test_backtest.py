@@ -31,16 +31,16 @@ from mlops_assets.core.retraining_spec import RetrainingSpec
 from mlops_assets.core.signals import signals_of
 from mlops_assets.core.spec import LABEL, UseCaseSpec
 from mlops_assets.core.windows import Window
-from mlops_assets.lifecycle.backtest import backtest_asset
-from mlops_assets.lifecycle.backtest_drift import drift_against
-from mlops_assets.lifecycle.backtest_engine import Options, backtest, training_ends
-from mlops_assets.lifecycle.backtest_gate import gate
-from mlops_assets.lifecycle.backtest_matrix import Cell, fill, losses, model_of, scores
-from mlops_assets.lifecycle.backtest_rows import ARRIVAL, NIGHTS, Span, read_span
-from mlops_assets.lifecycle.backtest_signals import labels_of, watch
-from mlops_assets.lifecycle.performance_days import find_performance
+from mlops_assets.lifecycle.backtest.asset import backtest_asset
+from mlops_assets.lifecycle.backtest.drift import drift_against
+from mlops_assets.lifecycle.backtest.engine import Options, backtest, training_ends
+from mlops_assets.lifecycle.backtest.gate import gate
+from mlops_assets.lifecycle.backtest.matrix import Cell, fill, losses, model_of, scores
+from mlops_assets.lifecycle.backtest.rows import ARRIVAL, NIGHTS, Span, read_span
+from mlops_assets.lifecycle.backtest.signals import labels_of, watch
+from mlops_assets.lifecycle.monitoring.performance_days import find_performance
+from mlops_assets.lifecycle.monitoring.references import read_references
 from mlops_assets.lifecycle.platform import Places, resources_at
-from mlops_assets.lifecycle.references import read_references
 from mlops_assets.lifecycle.source_tables import tables_from_sources
 from mlops_assets.lifecycle.training_set import DAY, LABEL_KNOWN_AT, retraining_window
 

@@ -16,7 +16,8 @@ from lifecycle_support import Project, make_project
 from mlops_assets.adapters import documents
 from mlops_assets.core.monitoring_records import AlarmsRecord
 from mlops_assets.core.records import ModelRecord
-from mlops_assets.lifecycle import alerting, day_alarms
+from mlops_assets.lifecycle.alerting import sensor as alerting
+from mlops_assets.lifecycle.monitoring import day_alarms
 from mlops_assets.lifecycle.platform import Places, Platform
 
 DATA, VIEWS = ("2024-03-12", "2024-04-16"), ("2024-03-16", "2024-04-16")

@@ -18,15 +18,15 @@ from mlops_assets.core.errors import MissingPartitionsError, PermanentError
 from mlops_assets.core.metrics import metrics
 from mlops_assets.core.monitoring_records import DriftRecord, PerformanceRecord
 from mlops_assets.core.records import ModelRecord
-from mlops_assets.lifecycle.drift_days import find_drift, keep_drift
 from mlops_assets.lifecycle.evaluation import evaluate
-from mlops_assets.lifecycle.performance_days import find_performance, keep_performance
-from mlops_assets.lifecycle.platform import Places
-from mlops_assets.lifecycle.references import (
+from mlops_assets.lifecycle.monitoring.drift_days import find_drift, keep_drift
+from mlops_assets.lifecycle.monitoring.performance_days import find_performance, keep_performance
+from mlops_assets.lifecycle.monitoring.references import (
     keep_references,
     read_reference,
     read_references,
 )
+from mlops_assets.lifecycle.platform import Places
 from mlops_assets.lifecycle.training_set import read_training_set
 
 DATA, VIEWS = ("2024-03-12", "2024-04-25"), ("2024-03-16", "2024-04-25")
@@ -555,7 +555,7 @@ def test_performance_that_fell_is_a_check_that_failed_and_a_table_of_days(
 
 def test_a_report_that_cannot_be_made_says_why(site: Answered, champion: ModelRecord) -> None:
     """Asked for on a window without answers."""
-    from mlops_assets.lifecycle.drift import write_report
+    from mlops_assets.lifecycle.monitoring.drift import write_report
 
     found = find_drift(site.project.spec, site.lake, site.tracking, ["2024-04-26"])[0]
     with pytest.raises(PermanentError, match="no report on 2024-04-26"):

@@ -20,8 +20,8 @@ from mlops_assets.core.records import ModelRecord, PromotionRecord, TrainingSetR
 from mlops_assets.core.retraining_spec import RetrainingSpec
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.lifecycle.platform import Places, resources_at
-from mlops_assets.lifecycle.retraining import retraining_asset, retraining_sensor
-from mlops_assets.lifecycle.retraining_runs import STAGES
+from mlops_assets.lifecycle.retraining.runs import STAGES
+from mlops_assets.lifecycle.retraining.sensor import retraining_asset, retraining_sensor
 
 SENSOR = "visits_retraining"
 DRIFT: dict[str, Any] = {"kind": "drift", "above": 0.2}

@@ -9,7 +9,7 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 from lifecycle_support import Project
 
 from mlops_assets import clock
-from mlops_assets.lifecycle.new_data import new_data_sensor
+from mlops_assets.lifecycle.arrivals.sensor import new_data_sensor
 from mlops_assets.replay.ticks import Daemon, Ran
 
 MOST_ROUNDS = 12

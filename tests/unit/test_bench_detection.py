@@ -2,7 +2,7 @@
 
 from bench import detection
 from bench._detection_run import MOST_ROUNDS, REFUSED, STORIES, TICK, Detected, Round, waited
-from mlops_assets.lifecycle import new_data
+from mlops_assets.lifecycle.arrivals import sensor as new_data
 
 FOUND = detection.Detected(
     case="drifted days",

@@ -10,9 +10,9 @@ from mlops_assets.core.candidates import PSI_LEVEL, Candidate
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.core.windows import Window
-from mlops_assets.lifecycle.backtest_drift import DriftOf, drift_against
-from mlops_assets.lifecycle.backtest_matrix import Cell
-from mlops_assets.lifecycle.backtest_rows import NIGHTS, Span
+from mlops_assets.lifecycle.backtest.drift import DriftOf, drift_against
+from mlops_assets.lifecycle.backtest.matrix import Cell
+from mlops_assets.lifecycle.backtest.rows import NIGHTS, Span
 from mlops_assets.lifecycle.training_set import DAY
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlops_assets.core.monitoring_records import DriftRecord, PerformanceRecord
     from mlops_assets.core.replay import SignalsOf
     from mlops_assets.core.retraining_records import DriftSignal, Signals
-    from mlops_assets.lifecycle.performance_windows import AnsweredDay
+    from mlops_assets.lifecycle.monitoring.performance_windows import AnsweredDay
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def watch(
     from mlops_assets.core.backtest_records import VERSION
     from mlops_assets.core.monitoring import drift_record
     from mlops_assets.core.signals import signals_of
-    from mlops_assets.lifecycle.performance_windows import judge
+    from mlops_assets.lifecycle.monitoring.performance_windows import judge
 
     by_end = {window.end: (window, cell) for window, cell in cells.items()}
 
@@ -134,7 +134,7 @@ def answered(
     ``served_from`` on with what the model of ``scored`` answered, the others with their labels.
     """
     from mlops_assets.core.backtest_records import VERSION, expected_by, known_by
-    from mlops_assets.lifecycle.performance_windows import LOOKBACK_DAYS, AnsweredDay
+    from mlops_assets.lifecycle.monitoring.performance_windows import LOOKBACK_DAYS, AnsweredDay
 
     end = day + timedelta(days=1)
     realized = known_by(scored, day, served_from, end) if scored else {}

@@ -9,17 +9,17 @@ import dagster as dg
 from mlops_assets.core.spec import ColumnType, UseCaseSpec
 from mlops_assets.lifecycle.assets import DAY_BACKFILL, asset_key, common, days, table_name
 from mlops_assets.lifecycle.automation import carries
-from mlops_assets.lifecycle.day_tables import days_until, read_present
-from mlops_assets.lifecycle.drift_days import COLUMNS as DRIFT_COLUMNS
-from mlops_assets.lifecycle.drift_days import DRIFT
-from mlops_assets.lifecycle.outcomes import OUTCOMES
-from mlops_assets.lifecycle.performance_days import (
+from mlops_assets.lifecycle.monitoring.day_tables import days_until, read_present
+from mlops_assets.lifecycle.monitoring.drift_days import COLUMNS as DRIFT_COLUMNS
+from mlops_assets.lifecycle.monitoring.drift_days import DRIFT
+from mlops_assets.lifecycle.monitoring.performance_days import (
     COLUMNS,
     PERFORMANCE,
     find_performance,
     keep_performance,
 )
-from mlops_assets.lifecycle.performance_windows import DayPerformance
+from mlops_assets.lifecycle.monitoring.performance_windows import DayPerformance
+from mlops_assets.lifecycle.outcomes import OUTCOMES
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.publish import Published, PublishEvents, events
 

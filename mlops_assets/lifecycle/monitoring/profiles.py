@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from mlops_assets.core.spec import LABEL, ColumnType, FeatureType, UseCaseSpec
 from mlops_assets.lifecycle.assets import table_name
-from mlops_assets.lifecycle.day_tables import read_present, write_days
+from mlops_assets.lifecycle.monitoring.day_tables import read_present, write_days
+from mlops_assets.lifecycle.monitoring.references import SCORE
 from mlops_assets.lifecycle.prediction_log import COLUMNS as ANSWER_COLUMNS
 from mlops_assets.lifecycle.prediction_log import PREDICTION_LOG
-from mlops_assets.lifecycle.references import SCORE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlops_assets.core.daily_profiles import DailyProfiles
     from mlops_assets.core.layouts import Layout
     from mlops_assets.core.profiles import Profile
-    from mlops_assets.lifecycle.references import References
+    from mlops_assets.lifecycle.monitoring.references import References
 
 PROFILES = "profiles"
 

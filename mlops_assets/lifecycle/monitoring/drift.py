@@ -16,15 +16,21 @@ from mlops_assets.core.monitoring_records import AlarmsRecord, DriftRecord
 from mlops_assets.core.spec import ColumnType, UseCaseSpec
 from mlops_assets.lifecycle.assets import DAY_BACKFILL, asset_key, common, days, table_name
 from mlops_assets.lifecycle.automation import carries
-from mlops_assets.lifecycle.day_alarms import keep_alarms
-from mlops_assets.lifecycle.day_tables import days_until, read_present
-from mlops_assets.lifecycle.drift_days import COLUMNS, DRIFT, DayDrift, find_drift, keep_drift
+from mlops_assets.lifecycle.monitoring.day_alarms import keep_alarms
+from mlops_assets.lifecycle.monitoring.day_tables import days_until, read_present
+from mlops_assets.lifecycle.monitoring.drift_days import (
+    COLUMNS,
+    DRIFT,
+    DayDrift,
+    find_drift,
+    keep_drift,
+)
+from mlops_assets.lifecycle.monitoring.profiles import feature_types, sampled_answers
+from mlops_assets.lifecycle.monitoring.references import read_references
 from mlops_assets.lifecycle.outcomes import OUTCOMES
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.prediction_log import PREDICTION_LOG
-from mlops_assets.lifecycle.profiles import feature_types, sampled_answers
 from mlops_assets.lifecycle.publish import Published, PublishEvents, events
-from mlops_assets.lifecycle.references import read_references
 
 if TYPE_CHECKING:
     from mlops_assets.adapters.lake import Lake, WriteResult

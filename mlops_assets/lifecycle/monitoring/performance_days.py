@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, cast
 
 from mlops_assets.core.errors import MissingPartitionsError
 from mlops_assets.core.spec import LABEL, ColumnType, UseCaseSpec
-from mlops_assets.lifecycle.day_tables import (
+from mlops_assets.lifecycle.monitoring.day_tables import (
     days_until,
     last_champion,
     read_present,
     write_days,
 )
-from mlops_assets.lifecycle.outcomes import OUTCOMES
-from mlops_assets.lifecycle.performance_windows import (
+from mlops_assets.lifecycle.monitoring.performance_windows import (
     LOOKBACK_DAYS,
     AnsweredDay,
     DayPerformance,
     judge,
 )
-from mlops_assets.lifecycle.references import read_reference
+from mlops_assets.lifecycle.monitoring.references import read_reference
+from mlops_assets.lifecycle.outcomes import OUTCOMES
 
 if TYPE_CHECKING:
     import polars as pl

@@ -11,8 +11,8 @@ from mlops_assets.core.retraining_spec import NeverSpec
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.lifecycle.assets import asset_key, common
 from mlops_assets.lifecycle.platform import Platform
-from mlops_assets.lifecycle.retraining_runs import STAGES, says
-from mlops_assets.lifecycle.retraining_tick import Decided, parsed, tick
+from mlops_assets.lifecycle.retraining.runs import STAGES, says
+from mlops_assets.lifecycle.retraining.tick import Decided, parsed, tick
 from mlops_assets.lifecycle.switches import default_status
 
 INTERVAL_SECONDS = 30

@@ -15,11 +15,11 @@ from mlops_assets.core.monitoring_records import AlarmsRecord
 from mlops_assets.core.records import Record
 from mlops_assets.core.spec import ColumnType, FeatureType, UseCaseSpec
 from mlops_assets.lifecycle.assets import table_name
-from mlops_assets.lifecycle.day_tables import days_until, read_present, write_days
+from mlops_assets.lifecycle.monitoring.day_tables import days_until, read_present, write_days
+from mlops_assets.lifecycle.monitoring.profiles import answered_days
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.prediction_log import COLUMNS as ANSWER_COLUMNS
 from mlops_assets.lifecycle.prediction_log import PREDICTION_LOG
-from mlops_assets.lifecycle.profiles import answered_days
 
 if TYPE_CHECKING:
     import polars as pl
@@ -276,7 +276,7 @@ def _outcomes(spec: UseCaseSpec, lake: "Lake", ordered: Sequence[str]) -> "list[
     import polars as pl
 
     from mlops_assets.core.performance_days import DayStatistics
-    from mlops_assets.lifecycle.performance_days import DAY_COLUMNS, PERFORMANCE_DAYS
+    from mlops_assets.lifecycle.monitoring.performance_days import DAY_COLUMNS, PERFORMANCE_DAYS
 
     first = date.fromisoformat(ordered[0])
     last = date.fromisoformat(ordered[-1]) - timedelta(days=1)

@@ -16,7 +16,7 @@ from mlops_assets.core.errors import PermanentError, TransientError
 from mlops_assets.core.monitoring_records import AlarmsRecord, DriftRecord, PerformanceRecord
 from mlops_assets.core.records import EndpointRecord, PromotionRecord
 from mlops_assets.core.spec import UseCaseSpec
-from mlops_assets.lifecycle import alert_events
+from mlops_assets.lifecycle.alerting import events
 from mlops_assets.lifecycle.dataset_checks import deadline_evaluation
 from mlops_assets.lifecycle.freshness import late
 from mlops_assets.lifecycle.platform import Platform
@@ -120,11 +120,9 @@ def look_slowly(look: Look, instance: dg.DagsterInstance, place: Place | None) -
     """Ask the sources that change slowly, in Dagster's own tables."""
     spec, teller = look.spec, look.teller
     if spec.end is None:
-        look.add(happenings.stale(teller, alert_events.stale_assets(instance, spec), look.open))
+        look.add(happenings.stale(teller, events.stale_assets(instance, spec), look.open))
     if place is not None:
-        failing = alert_events.failing_sensors(
-            instance, place.location, place.repository, _sensors(spec)
-        )
+        failing = events.failing_sensors(instance, place.location, place.repository, _sensors(spec))
         page = "/automation"
         look.add(happenings.broken(teller, "sensor", failing, page, look.open))
 

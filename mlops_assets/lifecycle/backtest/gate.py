@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from mlops_assets.adapters.backtest_cache import Cache, key_of
 from mlops_assets.core.spec import LABEL, UseCaseSpec
 from mlops_assets.core.windows import Window
-from mlops_assets.lifecycle.backtest_matrix import Cell, model_of, scores
-from mlops_assets.lifecycle.backtest_rows import Span, training_rows
+from mlops_assets.lifecycle.backtest.matrix import Cell, model_of, scores
+from mlops_assets.lifecycle.backtest.rows import Span, training_rows
 from mlops_assets.lifecycle.training_set import DAY, PART
 
 if TYPE_CHECKING:

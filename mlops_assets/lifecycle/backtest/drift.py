@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.core.windows import Window
-from mlops_assets.lifecycle.backtest_rows import Span, training_rows
+from mlops_assets.lifecycle.backtest.rows import Span, training_rows
 from mlops_assets.lifecycle.training_set import DAY, PART
 
 if TYPE_CHECKING:

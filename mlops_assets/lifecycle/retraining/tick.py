@@ -18,7 +18,7 @@ from mlops_assets.core.errors import PermanentError, TransientError
 from mlops_assets.core.monitoring_records import DriftRecord, PerformanceRecord
 from mlops_assets.core.records import PromotionRecord, Record
 from mlops_assets.core.retraining import is_news, policy
-from mlops_assets.core.retraining_guards import runs
+from mlops_assets.core.retraining_guards import runs as still_runs
 from mlops_assets.core.retraining_records import (
     Costs,
     Decision,
@@ -31,9 +31,9 @@ from mlops_assets.core.retraining_records import (
 from mlops_assets.core.retraining_spec import NeverSpec
 from mlops_assets.core.signals import signals_of
 from mlops_assets.core.spec import UseCaseSpec
-from mlops_assets.lifecycle import retraining_runs
 from mlops_assets.lifecycle.assets import asset_key
 from mlops_assets.lifecycle.platform import Platform
+from mlops_assets.lifecycle.retraining import runs
 from mlops_assets.lifecycle.training_set import retraining_window
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def tick(
         return Tick(unchanged, message, requests, log)
     if decided.request is not None:
         requests = (*requests, decided.request)
-    log = (*log, retraining_runs.says(decided.decision))
+    log = (*log, runs.says(decided.decision))
     cursor = _cursor(seen, decided.history, decided.entries, now)
     return Tick(cursor, "; ".join(log), requests, log, decided)
 
@@ -239,19 +239,19 @@ def _runs(
     """The ledger once the trainings that have ended are in it, what has to be requested again, and
     a line about each.
     """
-    found = retraining_runs.runs_of(instance, outstanding(read.history))
+    found = runs.runs_of(instance, outstanding(read.history))
     requests: list[dg.RunRequest] = []
     log: list[str] = []
     for training in outstanding(read.history):
         own = found[training.run_key]
-        end = retraining_runs.ended(spec, training, own, instance, now)
+        end = runs.ended(spec, training, own, instance, now)
         if end is not None:
             decisions.record_training(lake, end)
             log.append(
                 f"training {end.run_key} {end.outcome} after {end.seconds:.0f} s, for "
                 f"{end.cost:.4g} {prices.price_of(spec.retraining.compute).currency}"
             )
-        elif runs(spec.retraining, training, now) and retraining_runs.lost(training, own, now):
+        elif still_runs(spec.retraining, training, now) and runs.lost(training, own, now):
             requests.append(_request(spec, training, known, ("requested again",)))
             log.append(f"training {training.run_key} has no run: requested again")
     if len(log) > len(requests):
@@ -263,7 +263,7 @@ def _request(
     spec: UseCaseSpec, training: Training, known: _Known, reasons: Iterable[str]
 ) -> dg.RunRequest:
     window = retraining_window(spec, known.until or training.signal_day)
-    return retraining_runs.request(spec, training, window, reasons)
+    return runs.request(spec, training, window, reasons)
 
 
 def _stale(spec: UseCaseSpec, instance: dg.DagsterInstance) -> tuple[str, ...]:

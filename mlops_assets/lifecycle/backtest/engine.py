@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from mlops_assets.core.backtest_report import BacktestSummary
     from mlops_assets.core.candidates import Candidate
     from mlops_assets.core.replay import LossMatrix, Replay
-    from mlops_assets.lifecycle.backtest_matrix import Cell
-    from mlops_assets.lifecycle.backtest_rows import Span
+    from mlops_assets.lifecycle.backtest.matrix import Cell
+    from mlops_assets.lifecycle.backtest.rows import Span
     from mlops_assets.lifecycle.tables import Tables
 
 OnStep = Callable[[str, float, float], None]
@@ -78,8 +78,8 @@ def backtest(
     from mlops_assets.adapters.backtest_plot import backtest_plot
     from mlops_assets.core.backtest_report import recommended_yaml, table_markdown
     from mlops_assets.core.candidates import candidates
-    from mlops_assets.lifecycle.backtest_matrix import fill
-    from mlops_assets.lifecycle.backtest_rows import read_span
+    from mlops_assets.lifecycle.backtest.matrix import fill
+    from mlops_assets.lifecycle.backtest.rows import read_span
 
     tell = on_step or (lambda _what, _done, _total: None)
     ends, until = training_ends(spec, options)
@@ -177,7 +177,7 @@ def _compared(
         results_of,
         week_starts,
     )
-    from mlops_assets.lifecycle.backtest_matrix import losses
+    from mlops_assets.lifecycle.backtest.matrix import losses
 
     first = families[policies[0].retraining.window_days][0].end
     of = {
@@ -229,8 +229,8 @@ def _replays(
     from mlops_assets.core.replay import replay
     from mlops_assets.core.retraining import policy
     from mlops_assets.core.retraining_records import Costs
-    from mlops_assets.lifecycle.backtest_gate import gate
-    from mlops_assets.lifecycle.backtest_signals import labels_of, watch
+    from mlops_assets.lifecycle.backtest.gate import gate
+    from mlops_assets.lifecycle.backtest.signals import labels_of, watch
 
     labels = labels_of(span)
     watches = {length: watch(spec, span, cells, labels) for length, cells in of.items()}

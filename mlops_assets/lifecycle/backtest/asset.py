@@ -9,7 +9,7 @@ from mlops_assets.adapters.functions import Functions
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.lifecycle.assets import asset_key, common
-from mlops_assets.lifecycle.backtest_engine import Backtest, Options, backtest
+from mlops_assets.lifecycle.backtest.engine import Backtest, Options, backtest
 from mlops_assets.lifecycle.platform import Platform
 
 

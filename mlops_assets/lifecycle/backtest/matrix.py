@@ -13,7 +13,7 @@ from mlops_assets.adapters.backtest_cache import Cache, key_of
 from mlops_assets.core.records import Record
 from mlops_assets.core.spec import LABEL, UseCaseSpec
 from mlops_assets.core.windows import Window
-from mlops_assets.lifecycle.backtest_rows import NIGHTS, Span, training_rows
+from mlops_assets.lifecycle.backtest.rows import NIGHTS, Span, training_rows
 from mlops_assets.lifecycle.training_set import DAY, PART
 
 if TYPE_CHECKING:

@@ -9,21 +9,21 @@ from mlops_assets.core.errors import MissingPartitionsError
 from mlops_assets.core.monitoring_records import DriftRecord
 from mlops_assets.core.spec import LABEL, ColumnType, UseCaseSpec
 from mlops_assets.lifecycle.assets import table_name
-from mlops_assets.lifecycle.day_tables import (
+from mlops_assets.lifecycle.monitoring.day_tables import (
     days_until,
     last_champion,
     read_present,
     write_days,
 )
-from mlops_assets.lifecycle.prediction_log import COLUMNS as ANSWER_COLUMNS
-from mlops_assets.lifecycle.prediction_log import PREDICTION_LOG
-from mlops_assets.lifecycle.profiles import (
+from mlops_assets.lifecycle.monitoring.profiles import (
     Profiles,
     answered_days,
     feature_types,
     keep_profiles,
 )
-from mlops_assets.lifecycle.references import SCORE, References, read_references
+from mlops_assets.lifecycle.monitoring.references import SCORE, References, read_references
+from mlops_assets.lifecycle.prediction_log import COLUMNS as ANSWER_COLUMNS
+from mlops_assets.lifecycle.prediction_log import PREDICTION_LOG
 
 if TYPE_CHECKING:
     from mlops_assets.adapters.lake import Lake, WriteResult

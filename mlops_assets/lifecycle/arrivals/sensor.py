@@ -30,10 +30,10 @@ from mlops_assets.core.arrivals import (
 from mlops_assets.core.monitoring_records import PartitionInputs
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.lifecycle import switches
+from mlops_assets.lifecycle.arrivals.inputs import stages_of
+from mlops_assets.lifecycle.arrivals.requests import Tick
+from mlops_assets.lifecycle.arrivals.sources import Had, Source, sources_of
 from mlops_assets.lifecycle.assets import asset_key
-from mlops_assets.lifecycle.new_data_requests import Tick
-from mlops_assets.lifecycle.new_data_sources import Had, Source, sources_of
-from mlops_assets.lifecycle.partition_inputs import stages_of
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.under_way import being_made
 

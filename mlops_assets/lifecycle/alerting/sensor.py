@@ -19,8 +19,8 @@ from mlops_assets.core.alert_watch import Watch, has_news, settled
 from mlops_assets.core.alerts import Policy
 from mlops_assets.core.records import Record
 from mlops_assets.core.spec import UseCaseSpec
-from mlops_assets.lifecycle import alert_events
-from mlops_assets.lifecycle.alert_sources import Look, Place, look_around, look_slowly
+from mlops_assets.lifecycle.alerting import events
+from mlops_assets.lifecycle.alerting.sources import Look, Place, look_around, look_slowly
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.switches import default_status
 
@@ -107,7 +107,7 @@ def tick(
     before = documents.read(platform.documents_url, spec.name, DOCUMENT, Watch)
     # Without a memory, what is open has to be found again in the events behind the cursor.
     known = cursor if before is not None else None
-    happened = alert_events.happened_since(instance, spec, known.events if known else None)
+    happened = events.happened_since(instance, spec, known.events if known else None)
     look = Look(spec, platform, now, before or Watch(settled=False))
     look.happened(happened.events)
     look_around(look, decided=happened.decided or before is None)

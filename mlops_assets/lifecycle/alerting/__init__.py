@@ -1,0 +1,1 @@
+"""Tells people what happened, once: reads events, decides, and hands over to the sinks."""

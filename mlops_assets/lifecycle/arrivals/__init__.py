@@ -1,0 +1,1 @@
+"""Finds what sources have and the lake has not, late and corrected days included."""

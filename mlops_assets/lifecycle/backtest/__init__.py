@@ -1,0 +1,1 @@
+"""What a retraining policy would have done: models of all days trained once, policies replayed."""

@@ -1,0 +1,1 @@
+"""What is watched while a model serves: drift, performance, a day against the weeks before."""
