@@ -13,6 +13,10 @@ class TransientError(PlatformError):
     """Trying again may work: the outside world was busy, away or raced us."""
 
 
+class InterruptedTrainingError(TransientError):
+    """The process was told to end while it trained; the rounds until then are saved."""
+
+
 class SpecError(PermanentError):
     """A use case's description is wrong.
 
