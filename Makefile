@@ -2,7 +2,7 @@
 # Both set up the virtual environment first, once; it is set up again when the lock changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint bench clean lock stop
+.PHONY: help setup demo dev test lint bench clean lock stop images
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -60,6 +60,9 @@ $(BENCH_STAMP): requirements-bench.lock $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-bench.lock
 	@touch $@
 
+images: ## build the images of deployments/images (TARGETS=server, TAG=dev, REPOSITORY=host/)
+	@TAG=$(TAG) REPOSITORY=$(REPOSITORY) deployments/images/build $(TARGETS)
+
 stop: ## stop endpoints that the demo or Dagster left up
 	@test ! -x $(BIN)/mlops || $(BIN)/mlops endpoint stop --all
 
@@ -71,3 +74,4 @@ lock: ## resolve the dependencies again (maintainers)
 	uvx --version >/dev/null
 	uv pip compile pyproject.toml --extra dev --extra bench --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header -q -o requirements-bench.lock
 	uv pip compile pyproject.toml --extra dev -c requirements-bench.lock --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header -q -o requirements.lock
+	deployments/images/lock

@@ -174,7 +174,7 @@ def plain(folder: Path, days: int | None, port: int) -> Clock:
     with clock.timed("promotion"):
         promoted = promotion.promote(spec, judged.record, lake, tracking, now(), "plain")
     with clock.timed("endpoint"):
-        served = endpoint.deploy(spec, promoted, platform.endpoints_dir)
+        served = endpoint.deploy(spec, promoted, platform.endpoints_url, platform.documents_url)
     with clock.timed("predictions"):
         predictions.score(spec, functions, lake, served.release, asked)
     return clock

@@ -97,7 +97,6 @@ def write(count: int, folder: Path, port: int) -> None:
     lake = Lake(places.lake)
     segments = folder / "segments"
     _write_segments(segments)
-    told: list[Entry] = []
     promotions: list[PromotionRecord] = []
     inputs: Mapping[str, bytes] = {}
     template: Sequence[Decision | Training] = ()
@@ -112,22 +111,21 @@ def write(count: int, folder: Path, port: int) -> None:
         _write_ledger(lake, spec, template)
         promotions += _promotions(spec, template)
         _write_documents(places, spec, inputs, promotions[-1], port)
-        told += _alerts(spec)
+        _tell(lake, spec)
     _append_promotions(lake, promotions)
+
+
+def _tell(lake: Lake, spec: UseCaseSpec) -> None:
+    """The alerts that the use case has had, each in the channel."""
+    told = _alerts(spec)
+    sent = [
+        alert_log.Delivery(
+            id=entry.id, channel="jsonl", outcome="delivered", reason="", at=entry.alert.at
+        )
+        for entry in told
+    ]
     alert_log.append_entries(lake, told)
-    alert_log.append_deliveries(
-        lake,
-        [
-            alert_log.Delivery(
-                id=entry.id,
-                channel="jsonl",
-                outcome="delivered",
-                reason="",
-                at=entry.alert.at,
-            )
-            for entry in told
-        ],
-    )
+    alert_log.append_deliveries(lake, spec.name, sent)
 
 
 def _write_segments(folder: Path) -> None:

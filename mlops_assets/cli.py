@@ -4,10 +4,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 from mlops_assets.core.errors import PlatformError
+from mlops_assets.tune import add_tune
 
 _EXAMPLES = """\
 examples:
@@ -17,6 +18,8 @@ examples:
   mlops replay flight_delays --from 2013-03-01 --speed 1d/10s
                                    live traffic beside `make dev`
   mlops backtest flight_delays     which retraining policy would have paid
+  mlops tune flight_delays         better parameters, within trials and a budget
+  mlops train flight_delays        the asset `model` by hand; Ctrl-C, and it goes on next time
   mlops endpoint status            which endpoints run, and what they serve
   mlops endpoint stop flight_delays
   mlops lake vacuum flight_delays  drop file versions that no registered model names
@@ -35,8 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_demo(commands)
     _add_replay(commands)
     _add_backtest(commands)
+    add_tune(commands)
+    _add_train(commands)
     _add_endpoint(commands)
     _add_lake(commands)
+    _add_reap(commands)
     options = parser.parse_args(arguments)
     # Read when the first library with OpenMP threads loads: threads that spin while they wait
     # cost a busy machine ten times the training's own time.
@@ -144,6 +150,23 @@ def _add_backtest(commands: "Commands[argparse.ArgumentParser]") -> None:
     backtest.set_defaults(run=_backtest)
 
 
+def _add_train(commands: "Commands[argparse.ArgumentParser]") -> None:
+    train = commands.add_parser(
+        "train",
+        help="train a model on the newest training set, and register it as challenger",
+        description="What the asset `model` does, by hand. A training that was stopped goes on "
+        "from its last checkpoint, whoever began it.",
+        epilog="examples:\n"
+        "  mlops train flight_delays                     register the model as challenger\n"
+        "  mlops train flight_delays --out model.ubj     write it to a file, register nothing\n"
+        "  MLOPS_DEVICE=cuda mlops train flight_delays   on a GPU, or not at all\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    train.add_argument("use_case", help="name of the use case")
+    train.add_argument("--out", metavar="FILE", help="write the model there and register nothing")
+    train.set_defaults(run=_train)
+
+
 def _add_endpoint(commands: "Commands[argparse.ArgumentParser]") -> None:
     endpoint = commands.add_parser("endpoint", help="show or stop local endpoints")
     actions = endpoint.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -167,6 +190,20 @@ def _add_lake(commands: "Commands[argparse.ArgumentParser]") -> None:
         "--retention-hours", type=_hours, default=168, help="age of files to keep (default: 168)"
     )
     vacuum.set_defaults(run=_vacuum)
+
+
+def _add_reap(commands: "Commands[argparse.ArgumentParser]") -> None:
+    reap = commands.add_parser(
+        "reap", help="remove the Kubernetes Jobs of runs that ended or do not exist"
+    )
+    reap.add_argument("--dry-run", action="store_true", help="say which, and remove none")
+    reap.add_argument(
+        "--kept-hours",
+        type=_hours,
+        default=1,
+        help="hours for which finished Jobs are kept after their run (default: %(default)s)",
+    )
+    reap.set_defaults(run=_reap)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -193,6 +230,12 @@ def _backtest(options: argparse.Namespace) -> int:
         budget=options.budget,
         out=options.out,
     )
+
+
+def _train(options: argparse.Namespace) -> int:
+    from mlops_assets.train import run_train
+
+    return run_train(options.use_case, out=options.out)
 
 
 def _enter_repository() -> Path:
@@ -246,6 +289,20 @@ def _endpoints(options: argparse.Namespace) -> int:
             print(f"{use_case}: {record.url} version {release.version} {release.sha256[:12]}")
     if not known and not only:
         print("no endpoint was started yet")
+    return 0
+
+
+def _reap(options: argparse.Namespace) -> int:
+    import dagster as dg
+
+    from mlops_assets.compute.reaper import cluster_of, reap
+
+    kept = timedelta(hours=options.kept_hours)
+    with dg.DagsterInstance.get() as instance:
+        lines = reap(instance, cluster_of(instance), kept_for=kept, dry_run=options.dry_run)
+    for line in lines:
+        print(line)
+    print(f"{'would delete' if options.dry_run else 'deleted'} {len(lines)} Jobs")
     return 0
 
 

@@ -30,10 +30,11 @@ def _remote_places() -> Places:
         artifacts=dg.EnvVar("MLOPS_ARTIFACTS_URL"),
         reports=dg.EnvVar("MLOPS_REPORTS_URL"),
         documents=dg.EnvVar("MLOPS_DOCUMENTS_URL"),
-        endpoints=str(STATE / "endpoints"),
+        endpoints=dg.EnvVar("MLOPS_ENDPOINTS"),
         alert_channels=dg.EnvVar("MLOPS_ALERT_CHANNELS"),
         dagster=dg.EnvVar("MLOPS_DAGSTER_URL"),
         runbooks=dg.EnvVar("MLOPS_RUNBOOKS_URL"),
+        tuning=dg.EnvVar("MLOPS_TUNING_URL"),
     )
 
 
@@ -43,9 +44,20 @@ def _one_process() -> dg.ExecutorDefinition:
 
 
 def _step_pods() -> dg.ExecutorDefinition:
-    from dagster_k8s import k8s_job_executor
+    # Small steps inside the run worker, those whose compute profile asks for it in their own pods.
+    from mlops_assets.compute.executor import mlops_executor
 
-    return k8s_job_executor
+    return mlops_executor
+
+
+def _no_sensors() -> list[dg.SensorDefinition]:
+    return []
+
+
+def _cluster_sensors() -> list[dg.SensorDefinition]:
+    from mlops_assets.compute.reaper import reaper_sensor
+
+    return [reaper_sensor()]
 
 
 @dataclass(frozen=True)
@@ -57,14 +69,16 @@ class Environment:
 
     places: Callable[[], Places]
     executor: Callable[[], dg.ExecutorDefinition]
+    sensors: Callable[[], list[dg.SensorDefinition]] = _no_sensors
+    """Those that no use case has, and the environment needs."""
 
 
 ENVIRONMENTS = {
     "local": Environment(local_places, _one_process),
     # The same, with the sensors running: time is the replay's.
     "replay": Environment(local_places, _one_process),
-    "staging": Environment(_remote_places, _step_pods),
-    "production": Environment(_remote_places, _step_pods),
+    "staging": Environment(_remote_places, _step_pods, _cluster_sensors),
+    "production": Environment(_remote_places, _step_pods, _cluster_sensors),
 }
 """By the value of MLOPS_ENV. Nothing else looks at it."""
 
@@ -83,7 +97,10 @@ def defs() -> dg.Definitions:
     here = environment(name)
     return dg.Definitions.merge(
         load_with_sensors(
-            Path(__file__).parent / "defs", "mlops_assets.defs", sensors_of(SENSORS, name)
+            Path(__file__).parent / "defs",
+            "mlops_assets.defs",
+            sensors_of(SENSORS, name),
+            here.sensors,
         ),
         dg.Definitions(resources=resources_at(here.places()), executor=here.executor()),
     )

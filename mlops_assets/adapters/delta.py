@@ -18,6 +18,7 @@ from mlops_assets.core.errors import (
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset
+    import pyarrow.fs
     from deltalake import DeltaTable
 
 Result = TypeVar("Result")
@@ -152,24 +153,49 @@ def states(table: str, opened: "DeltaTable") -> dict[str, PartitionState]:
 def dataset(
     opened: "DeltaTable", partitions: Iterable[str] | None = None
 ) -> "pyarrow.dataset.FileSystemDataset":
-    """The files of ``partitions`` (default: all) in the order of their partitions."""
+    """The files of ``partitions`` (default: all) in the order of their partitions, without the
+    columns that a table is partitioned by.
+
+    deltalake's own dataset tells Arrow the bounds of each column of each file, which takes half a
+    millisecond a file. Nothing here filters by them.
+    """
+    from urllib.parse import unquote
+
+    import pyarrow as pa
     import pyarrow.dataset as ds
+
+    by = opened.metadata().partition_columns
+    files = pa.table(opened.get_add_actions(flatten=True))
+    # The log has paths as they stand in a URL.
+    paths = [unquote(path) for path in files.column("path").to_pylist()]
+    names = files.column(f"partition.{PARTITION}").to_pylist() if by else [""] * len(paths)
+    wanted = None if partitions is None else set(partitions)
+    filesystem = _folder_of(opened)
+    parquet = ds.ParquetFileFormat(
+        default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True)
+    )
+    return ds.FileSystemDataset(
+        [
+            parquet.make_fragment(file, filesystem)
+            for name, file in sorted(zip(names, paths, strict=True))
+            if wanted is None or name in wanted
+        ],
+        pa.schema([f for f in pa.schema(opened.schema().to_arrow()) if f.name not in by]),
+        parquet,
+        filesystem,
+    )
+
+
+def _folder_of(opened: "DeltaTable") -> "pyarrow.fs.FileSystem":
+    """The folder of a table, as Arrow reads it."""
     import pyarrow.fs
 
-    wanted = None if partitions is None else [(PARTITION, "in", sorted(set(partitions)))]
     path = storage.local_path(opened.table_uri)
-    files = opened.to_pyarrow_dataset(
+    if path is not None:
         # Arrow's own files are a fifth faster than files that come through Python.
-        filesystem=None
-        if path is None
-        else pyarrow.fs.SubTreeFileSystem(str(path.absolute()), pyarrow.fs.LocalFileSystem()),
-        file_pruning_predicate=wanted,
-    )
-    in_order = sorted(
-        files.get_fragments(),
-        key=lambda f: (ds.get_partition_keys(f.partition_expression).get(PARTITION, ""), f.path),
-    )
-    return ds.FileSystemDataset(in_order, files.schema, files.format, files.filesystem)
+        return pyarrow.fs.SubTreeFileSystem(str(path.absolute()), pyarrow.fs.LocalFileSystem())
+    none = [(PARTITION, "=", "")] if opened.metadata().partition_columns else None
+    return opened.to_pyarrow_dataset(file_pruning_predicate=none).filesystem
 
 
 def read_files(

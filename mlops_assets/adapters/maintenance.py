@@ -1,8 +1,10 @@
 """Looking after the lake: fewer files, and no old ones that nobody names."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from mlops_assets.adapters.checkpoints import remove_abandoned
 from mlops_assets.core.errors import PermanentError
 
 if TYPE_CHECKING:
@@ -13,7 +15,8 @@ if TYPE_CHECKING:
 def vacuum_use_case(
     lake: "Lake", tracking: "Tracking", use_case: str, retention_hours: int
 ) -> Iterator[str]:
-    """Delete old files of the use case's tables; says what it did, a line per table.
+    """Delete old files of the use case's tables, and checkpoints of trainings that nobody went on
+    with for as long; says what it did, a line each.
 
     Every table version that a registered model was trained from stays readable. Raises
     PermanentError for a use case without registered models: nothing would say what to keep.
@@ -32,3 +35,5 @@ def vacuum_use_case(
         versions = sorted(keep[table])
         deleted = lake.vacuum(table, versions, retention_hours)
         yield f"{table}: {deleted} files deleted, {len(versions)} versions of models kept"
+    abandoned = remove_abandoned(tracking.artifacts_url, use_case, timedelta(hours=retention_hours))
+    yield f"checkpoints: {abandoned} abandoned trainings removed"

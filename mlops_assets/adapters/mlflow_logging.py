@@ -146,6 +146,8 @@ def _tags(model: "TrainedModel", training_set: TrainingSetRecord) -> dict[str, s
     tags = {
         "use_case": training_set.use_case,
         "sha256": model.sha256,
+        # A GPU's trees are not a CPU's to the byte.
+        "device": model.course.device,
         "training_set_digest": training_set.digest,
         **{f"table_version.{name}": str(n) for name, n in training_set.table_versions.items()},
     }

@@ -1,18 +1,13 @@
-"""Reads the prediction log that model servers write.
+"""Reads the prediction log that model servers write."""
 
-Which hours a segment holds stands in its name, so that a reader of some hours opens no other file.
-The files' own times say nothing: a replay's clock is not the machine's.
-"""
-
-import os
-from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_assets.core.errors import PermanentError, TransientError
+from mlops_assets.adapters.log_segments import HOUR, STAMP, lines_of, segments
+from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.windows import Window, day_start
 
 if TYPE_CHECKING:
@@ -20,11 +15,6 @@ if TYPE_CHECKING:
 
     from mlops_assets.core.prediction_log import PredictionRecord
     from mlops_assets.core.spec import FeatureType
-
-_HOUR = timedelta(hours=1)
-
-_STAMP = len("20130301T05")
-"""Characters of a segment's name that tell its hour."""
 
 FEATURE_PREFIX = "features."
 """Begins the name of each feature's column, so that no feature hides another column."""
@@ -50,8 +40,9 @@ def read_predictions(
 ) -> Predictions:
     """The predictions in ``log_dir`` from ``since`` to before ``until`` (instants with a zone).
 
-    A directory that does not exist has no predictions: its server has not started yet. A server
-    may be writing meanwhile. A request that a client sent twice stands there twice.
+    ``log_dir`` is a directory that servers write to, or an ``s3://`` URL that they ship to. One
+    that does not exist has no predictions: its server has not started yet. A server may be writing
+    meanwhile. A request that a client sent twice stands there twice.
 
     Raises TransientError for a file that cannot be read, PermanentError for one that is no segment.
     """
@@ -60,7 +51,7 @@ def read_predictions(
             raise PermanentError(f"{name}={instant} has no time zone: give an instant, e.g. in UTC")
     records: list[PredictionRecord] = []
     torn = 0
-    for line in _lines(Path(log_dir), since, until):
+    for line in lines_of(segments(log_dir, since, until)):
         record = _decode(line)
         if record is None:
             torn += 1
@@ -92,11 +83,12 @@ def log_versions(
     zone = ZoneInfo(window.timezone)
     found: dict[date, list[str]] = {}
     skipped = _settled_hours(settled, window.timezone)
-    for hour, path, size in _segments(Path(log_dir), window.start_time, window.end_time, skipped):
-        last = hour + _HOUR - timedelta(microseconds=1)
+    for segment in segments(log_dir, window.start_time, window.end_time, skipped):
+        hour = segment.hour
+        last = hour + HOUR - timedelta(microseconds=1)
         for day in {hour.astimezone(zone).date(), last.astimezone(zone).date()}:
             if window.first <= day < window.end and day.isoformat() not in settled:
-                found.setdefault(day, []).append(f"{path.name} {size}")
+                found.setdefault(day, []).append(f"{segment.name} {segment.size}")
     return {
         day.isoformat(): hashlib.sha256("\n".join(found[day]).encode()).hexdigest()
         for day in sorted(found)
@@ -114,63 +106,12 @@ def _settled_hours(settled: Collection[str], timezone: str) -> list[str]:
     for n, day in enumerate(days):
         first = date.fromisoformat(day)
         if n == 0 or first - date.fromisoformat(days[n - 1]) > timedelta(days=1):
-            begin = day_start(first, timezone) + _HOUR - timedelta(microseconds=1)
-            bounds.append(segment_name(begin, "")[:_STAMP])
+            begin = day_start(first, timezone) + HOUR - timedelta(microseconds=1)
+            bounds.append(segment_name(begin, "")[:STAMP])
         if n == len(days) - 1 or date.fromisoformat(days[n + 1]) - first > timedelta(days=1):
             end = day_start(first + timedelta(days=1), timezone)
-            bounds.append(segment_name(end, "")[:_STAMP])
+            bounds.append(segment_name(end, "")[:STAMP])
     return bounds
-
-
-def _segments(
-    directory: Path,
-    since: datetime | None,
-    until: datetime | None,
-    skipped: Sequence[str] = (),
-) -> list[tuple[datetime, Path, int]]:
-    """Hour, file and bytes of each segment that holds records between the two, by name.
-
-    ``skipped`` are hours to leave out, of :func:`_settled_hours`.
-    """
-    from mlops_assets.core.prediction_log import segment_hour
-
-    found: list[tuple[datetime, Path, int]] = []
-    try:
-        # A log of a year has thousands of segments: what is skipped costs nothing but its name.
-        names = [n for n in os.listdir(directory) if not bisect_right(skipped, n[:_STAMP]) % 2]  # noqa: PTH208
-        for name in names:
-            if not name.endswith(".jsonl"):
-                continue
-            try:
-                hour = segment_hour(name)
-            except PermanentError as error:
-                raise PermanentError(f"{directory}: {error}") from error
-            if (since is None or hour + _HOUR > since) and (until is None or hour < until):
-                path = directory / name
-                try:
-                    size = path.stat().st_size
-                except FileNotFoundError:  # an empty one that its server just removed
-                    continue
-                if size:
-                    found.append((hour, path, size))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise _unreadable(directory, error) from error
-    return sorted(found)
-
-
-def _lines(directory: Path, since: datetime | None, until: datetime | None) -> Iterator[bytes]:
-    for _, path, _ in _segments(directory, since, until):
-        try:
-            with path.open("rb") as file:
-                yield from (line for line in file if line.strip())
-        except OSError as error:
-            raise _unreadable(directory, error) from error
-
-
-def _unreadable(directory: Path, error: OSError) -> TransientError:
-    return TransientError(f"the prediction log {directory} cannot be read: {error.strerror}")
 
 
 def _decode(line: bytes) -> "PredictionRecord | None":

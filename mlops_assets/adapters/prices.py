@@ -1,4 +1,4 @@
-"""What trainings cost: a price table by compute profile, and durations from the ledger."""
+"""What trainings cost: the price of their compute profile, and durations from the ledger."""
 
 from datetime import date
 from functools import lru_cache
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from mlops_assets.adapters.compute_profiles import profile_named
+from mlops_assets.core.compute_stages import profile_name
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.records import Record
 from mlops_assets.core.retraining_records import Costs
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 TABLE = Path(__file__).parents[1] / "prices.yaml"
 
 
-class _Profile(Record):
+class _Class(Record):
     instance: str
     on_demand_per_hour: float = Field(gt=0)
     spot: bool = False
@@ -35,7 +37,7 @@ class _Table(Record):
     date: date
     spot_discount: float = Field(ge=0, lt=1)
     expected_seconds: float = Field(gt=0)
-    profiles: dict[str, _Profile]
+    classes: dict[str, _Class]
 
 
 class Price(Record):
@@ -49,14 +51,17 @@ class Price(Record):
 
 
 def price_of(profile: str) -> Price:
-    """The price of the compute profile. Raises PermanentError for one that is not in the table."""
-    table = _table()
-    found = table.profiles.get(profile)
+    """The price of the compute profile.
+
+    Raises PermanentError for a profile that there is not, and for a price class without a price.
+    """
+    table, name = _table(), profile_named(profile).price
+    found = table.classes.get(name)
     if found is None:
         raise PermanentError(
-            f"there is no price of compute profile {profile!r}; known: "
-            f"{', '.join(table.profiles)}. Choose one of them as retraining.compute, or add "
-            f"{profile!r} to {TABLE.name}"
+            f"compute profile {profile!r} has the price class {name!r}, which has no price; known: "
+            f"{', '.join(table.classes)}. Name one of them as its `price`, or add {name!r} to "
+            f"{TABLE.name}"
         )
     basis = f"on demand in {table.region}, {table.date} ({table.source})"
     if found.spot:
@@ -80,7 +85,7 @@ def costs_of(spec: "UseCaseSpec", history: "History") -> Costs:
 
     It is expected to take as long as the last one that succeeded.
     """
-    profile = spec.retraining.compute
+    profile = profile_name(spec, "model")
     known = [
         training.seconds
         for training in history.trainings

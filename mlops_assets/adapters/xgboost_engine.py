@@ -4,26 +4,33 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mlops_assets.adapters.boosting import (
+    Course,
+    OnRound,
+    boost_until_told,
+    course_of,
+    plan_of,
+)
 from mlops_assets.core.errors import PermanentError, SchemaError
 from mlops_assets.core.records import FeatureField, Signature
+from mlops_assets.core.segments import PARTS, kept_rounds
 from mlops_assets.core.spec import FeatureType, ModelSpec
 
 if TYPE_CHECKING:
     import polars as pl
     import xgboost
-    from xgboost.callback import TrainingCallback
 
+    from mlops_assets.adapters.boosting import Boosted
+    from mlops_assets.adapters.checkpoints import Place
+    from mlops_assets.adapters.devices import Device
     from mlops_assets.core.inference import Matrix
 
 MAX_CATEGORIES = 1000
 """Each category costs memory in every split and a place in the signature that requests carry."""
-
-OnRound = Callable[[int, float, float], None]
-"""Told after each round: rounds done, log-loss on the train part, on the validation part."""
 
 _RESERVED = {
     "objective": "the platform judges and serves probabilities of a binary label",
@@ -36,6 +43,9 @@ _RESERVED = {
     "random_state": "write it as `seed` of the model",
     "num_class": "the label is binary",
     "validate_parameters": "parameters are always checked",
+    "seed_per_iteration": "each round is seeded, so that a training can be continued",
+    "updater": "tree_method chooses it",
+    "process_type": "trees are grown, not changed",
     "verbosity": "it would change the log of the whole process",
 }
 _UNUSED = re.compile(r"Parameters: \{(.*?)\} are not used", re.DOTALL)
@@ -47,7 +57,8 @@ class TrainedModel:
 
     ``history`` has one log-loss per round that was tried, in order, also of the rounds that early
     stopping cut. ``importances`` is each feature's share of the total gain of all splits: it sums
-    to 1, or is 0 for every feature where no tree has a split.
+    to 1, or is 0 for every feature where no tree has a split. ``course`` says how the training
+    went, which is no property of the model.
     """
 
     data: bytes
@@ -56,6 +67,11 @@ class TrainedModel:
     rounds: int
     history: dict[str, list[float]]
     importances: dict[str, float]
+    course: Course = field(default_factory=Course)
+
+
+def _nobody(_: str) -> None:
+    """Hears, and tells nobody."""
 
 
 def train(
@@ -68,6 +84,9 @@ def train(
     output: str,
     on_round: OnRound | None = None,
     threads: int | None = None,
+    place: "Place | None" = None,
+    device: "Device" = "cpu",
+    note: Callable[[str], None] = _nobody,
 ) -> TrainedModel:
     """A binary classifier of ``label``, fitted on the rows of ``frame`` whose ``part`` is "train".
 
@@ -75,6 +94,12 @@ def train(
     is a row without a label. The order of the rows is part of the result. ``features`` gives the
     inputs in order; categories are those of the train rows. ``output`` names the probability.
     ``threads`` (default: all that the process may use) changes the time, not the bytes.
+
+    With a ``place``, checkpoints are kept there, and a training that was cut goes on from the last
+    one to the bytes that it would have had; ``note`` hears of checkpoints that cannot be used or
+    saved. On SIGTERM and SIGINT it saves after the round under way, and raises
+    InterruptedTrainingError, or for SIGINT what its handler raises. Without a place neither
+    happens.
 
     Raises SchemaError for a column that is missing or of the wrong type and for infinite values,
     PermanentError for a part without rows or with one class, and for a wrong parameter.
@@ -84,14 +109,13 @@ def train(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import polars as pl
     import xgboost as xgb
-    from xgboost.callback import EarlyStopping
 
-    from mlops_assets.core.inference import dump_model, encode_frame, feature_types
+    from mlops_assets.adapters.checkpoints import keeper_of
+    from mlops_assets.core.inference import encode_frame, feature_types
 
     _check_columns(frame, features, label, part)
     rows = {
-        name: frame.filter((pl.col(part) == name) & pl.col(label).is_not_null())
-        for name in ("train", "validation")
+        name: frame.filter((pl.col(part) == name) & pl.col(label).is_not_null()) for name in PARTS
     }
     for name, table in rows.items():
         _check_labels(table[label], name)
@@ -100,8 +124,6 @@ def train(
         output=output,
     )
     parameters = _checked_parameters(spec, signature)
-    if threads is not None:
-        parameters["nthread"] = threads
 
     def matrix(name: str) -> "Matrix":
         try:
@@ -122,35 +144,33 @@ def train(
         )
 
     train_data = quantised("train", None)
-    losses: dict[str, dict[str, list[float]]] = {}
-    booster = xgb.train(
-        parameters,
-        train_data,
-        num_boost_round=spec.rounds,
-        evals=[(train_data, "train"), (quantised("validation", train_data), "validation")],
-        evals_result=losses,
-        verbose_eval=False,
-        callbacks=[
-            # First: a callback that stops the training hides the round from those after it.
-            *([_progress(on_round)] if on_round else []),
-            EarlyStopping(
-                rounds=spec.early_stopping_rounds,
-                metric_name="logloss",
-                data_name="validation",
-            ),
-        ],
+    matrices = {"train": train_data, "validation": quantised("validation", train_data)}
+    plan = plan_of(spec, device)
+    keeper = place and keeper_of(
+        place, signature=signature, parameters=parameters, plan=plan, device=device, note=note
     )
-    rounds = booster.best_iteration + 1
-    kept = booster[:rounds]
-    kept.set_attr(best_iteration=None, best_score=None)  # they describe the uncut booster
+    settings = parameters | {"device": device}
+    if threads is not None:
+        settings["nthread"] = threads
+    boosted = boost_until_told(settings, matrices, plan, keeper, on_round)
+    return trained_model(boosted, signature, course_of(boosted, plan, device, keeper))
+
+
+def trained_model(boosted: "Boosted", signature: Signature, course: Course) -> TrainedModel:
+    """The model of the rounds up to the best."""
+    from mlops_assets.core.inference import dump_model
+
+    rounds = kept_rounds(boosted.losses["validation"])
+    kept = boosted.booster[:rounds]
     data = dump_model(kept, signature)
     return TrainedModel(
         data=data,
         sha256=hashlib.sha256(data).hexdigest(),
         signature=signature,
         rounds=rounds,
-        history={f"{name}_log_loss": losses[name]["logloss"] for name in rows},
+        history={f"{name}_log_loss": list(boosted.losses[name]) for name in PARTS},
         importances=gain_shares(kept, signature),
+        course=course,
     )
 
 
@@ -259,30 +279,6 @@ def _first_line(message: str) -> str:
     """XGBoost's message without time, source file and stack trace."""
     line = message.strip().partition("\n")[0]
     return re.sub(r"^\[[\d:]+\] \S+: (Check failed: [^:]*: )?", "", line)
-
-
-def _progress(on_round: OnRound) -> "TrainingCallback":
-    from xgboost.callback import TrainingCallback
-
-    class Progress(TrainingCallback):
-        def after_iteration(
-            self,
-            model: "xgboost.Booster",
-            epoch: int,
-            evals_log: "TrainingCallback.EvalsLog",
-        ) -> bool:
-            train, validation = (
-                _last(evals_log[name]["logloss"]) for name in ("train", "validation")
-            )
-            on_round(epoch + 1, train, validation)
-            return False
-
-    return Progress()
-
-
-def _last(losses: Sequence[float] | Sequence[tuple[float, float]]) -> float:
-    last = losses[-1]
-    return last[0] if isinstance(last, tuple) else last
 
 
 def gain_shares(booster: "xgboost.Booster", signature: Signature) -> dict[str, float]:

@@ -13,8 +13,10 @@ from pathlib import Path
 import dagster as dg
 import yaml
 
+from mlops_assets.adapters.compute_profiles import profiles
 from mlops_assets.adapters.functions import Functions
 from mlops_assets.components.use_case import function_problems
+from mlops_assets.core.compute_stages import compute_problems
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.spec import UseCaseSpec, problems
 from mlops_assets.lifecycle.use_case import use_case_definitions
@@ -81,4 +83,5 @@ def _read(path: Path) -> UseCaseSpec | None:
 
 def _problems(spec: UseCaseSpec, functions: Functions) -> Iterator[object]:
     yield from problems(spec)
+    yield from compute_problems(spec, profiles())
     yield from function_problems(spec, functions)

@@ -1,6 +1,6 @@
 """The sensors of all use cases, running as the environment says, each one named."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -37,10 +37,16 @@ def sensors_of(path: Path, environment: str) -> Sensors:
     return said[environment]
 
 
-def load_with_sensors(folder: Path, package: str, sensors: Sensors) -> dg.Definitions:
+def load_with_sensors(
+    folder: Path,
+    package: str,
+    sensors: Sensors,
+    others: Callable[[], Sequence[dg.SensorDefinition]] = list,
+) -> dg.Definitions:
     """All use cases in ``folder``, and what carries new data through them.
 
-    Raises PermanentError where sensors are named and one is missing, or unknown.
+    ``others`` are sensors that no use case has. Raises PermanentError where sensors are named and
+    one is missing, or unknown.
     """
     named = sensors if isinstance(sensors, Mapping) else None
 
@@ -49,7 +55,8 @@ def load_with_sensors(folder: Path, package: str, sensors: Sensors) -> dg.Defini
 
     with running(runs) as defined:
         found = dg.Definitions.merge(
-            load_use_cases(folder, package), dg.Definitions(sensors=[automation_sensor()])
+            load_use_cases(folder, package),
+            dg.Definitions(sensors=[automation_sensor(), *others()]),
         )
     if named is not None and defined != set(named):
         missing, unknown = sorted(defined - set(named)), sorted(set(named) - defined)

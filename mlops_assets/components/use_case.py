@@ -6,8 +6,10 @@ import dagster as dg
 from dagster.components.core.context import ComponentLoadContext
 from pydantic import BaseModel
 
+from mlops_assets.adapters.compute_profiles import profiles
 from mlops_assets.adapters.functions import Functions
 from mlops_assets.components.scaffolder import UseCaseScaffolder
+from mlops_assets.core.compute_stages import compute_problems
 from mlops_assets.core.errors import SpecError
 from mlops_assets.core.spec import UseCaseSpec, problems
 from mlops_assets.lifecycle.use_case import use_case_definitions
@@ -35,7 +37,11 @@ class UseCase(dg.Component):
         if not isinstance(attributes, UseCaseSpec):
             raise dg.DagsterInvalidDefinitionError("a use case needs attributes in its defs.yaml")
         functions = Functions(context.defs_relative_module_name(context.path), context.path)
-        found = [*problems(attributes), *function_problems(attributes, functions)]
+        found = [
+            *problems(attributes),
+            *compute_problems(attributes, profiles()),
+            *function_problems(attributes, functions),
+        ]
         if found:
             raise dg.DagsterInvalidDefinitionError(_report(found, context))
         return cls(attributes, functions)

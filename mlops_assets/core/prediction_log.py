@@ -36,6 +36,9 @@ class PredictionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the model was to the endpoint when it answered."""
 
 
+DAY_FOLDER = "%Y%m%d"
+"""Name of a day's folder in a store, as a format of dates."""
+
 _SEGMENT = re.compile(r"(\d{8}T\d{2})-.+\.jsonl")
 
 
@@ -65,6 +68,13 @@ def segment_hour(name: str) -> datetime:
         f"{name} is no segment of a prediction log: its name does not begin with an hour like "
         "20130301T05-; move it out of the folder"
     )
+
+
+def shipped_name(name: str) -> str:
+    """Where the segment ``name`` lies below a log in a store: in a folder of its UTC day, so that
+    who looks for some days lists no others.
+    """
+    return f"{segment_hour(name):{DAY_FOLDER}}/{name}"
 
 
 _encoder = msgspec.json.Encoder()

@@ -133,8 +133,11 @@ class EndpointRecord(Record):
 
     use_case: str
     url: str
-    pid: int
+    pid: int | None = None
+    """The server's process, where it is one of this machine."""
     instance: str
-    """Random identity of the server process, which it also answers with."""
+    """Random identity of the server process, which it also answers with; on Kubernetes the
+    Deployment's."""
     release: Release
     prediction_log: str
+    """Folder, or URL, of what it answered."""

@@ -128,10 +128,6 @@ class RetrainingSpec(Spec):
         description="Length of the window that a retraining trains on, in days, up to the newest "
         "labelled day. Default: everything since `start`.",
     )
-    compute: str = Field(
-        default="cpu",
-        description="Compute profile that a training is priced at. Default: cpu.",
-    )
     cooldown_days: int = Field(
         default=7,
         ge=0,

@@ -16,6 +16,8 @@ from mlops_assets.core.monitoring_spec import MonitoringSpec
 from mlops_assets.core.retraining_spec import RetrainingSpec
 from mlops_assets.core.retraining_spec import problems as retraining_problems
 from mlops_assets.core.spec_part import Spec
+from mlops_assets.core.tuning_spec import TuningSpec
+from mlops_assets.core.tuning_spec import problems as tuning_problems
 
 EVENT_ID = "event_id"
 EVENT_TIME = "event_time"
@@ -31,7 +33,7 @@ STAGES = (
 _RESERVED_TABLES = (
     *STAGES,
     *("training_sets", "profiles", "day_profiles", "references"),
-    *("performance_days", "retraining_decisions"),
+    *("performance_days", "retraining_decisions", "tuning", "alerts", "alert_deliveries"),
 )
 _RESERVED_COLUMNS = (
     *(EVENT_ID, EVENT_TIME, KNOWN_AT, LABEL),
@@ -235,10 +237,38 @@ class TrainingSetSpec(Spec):
     )
 
 
+class RaySpec(Spec):
+    """How a model is trained on a Ray cluster.
+
+    The number of workers is part of the model: with another number, other rounding, other bytes.
+    """
+
+    workers: int = Field(
+        default=2, ge=1, le=1000, description="Processes that share the rows. Default: 2."
+    )
+    cpus_per_worker: int = Field(
+        default=1, ge=1, le=256, description="CPUs of each worker, in cores. Default: 1."
+    )
+    lost_workers: int = Field(
+        default=3,
+        ge=0,
+        description="Losses of workers after which the step fails; after each one before, training "
+        "goes on from its last checkpoint. Default: 3.",
+    )
+
+
 class ModelSpec(Spec):
     """How a model is trained."""
 
-    engine: Literal["xgboost"] = Field(default="xgboost", description="Library. Default: xgboost.")
+    engine: Literal["xgboost", "ray"] = Field(
+        default="xgboost",
+        description="Where XGBoost trains: xgboost in the step's own process, ray on the workers "
+        "of a Ray cluster. Default: xgboost.",
+    )
+    ray: RaySpec = Field(
+        default=RaySpec(),
+        description="The workers of engine ray. Default: its fields' defaults.",
+    )
     parameters: dict[str, float | int | str | bool] = Field(
         default={}, description="Parameters for the engine. Default: the engine's own."
     )
@@ -248,6 +278,12 @@ class ModelSpec(Spec):
         ge=1,
         description="Rounds without a better validation log-loss after which training stops. "
         "Default: 20.",
+    )
+    segment_rounds: int = Field(
+        default=20,
+        ge=1,
+        description="Rounds between checkpoints: what an interruption without warning costs at "
+        "most. On CPUs it is no part of the model. Default: 20.",
     )
     seed: int = Field(default=7, ge=0, description="Base random seed. Default: 7.")
 
@@ -356,6 +392,15 @@ class UseCaseSpec(Spec):
         default=RetrainingSpec(),
         description="When the champion is trained again. Default: never.",
     )
+    tuning: TuningSpec | None = Field(
+        default=None,
+        description="How better parameters of the model are looked for. Default: they are not.",
+    )
+    compute: dict[Name, Name] = Field(
+        default={},
+        description="Compute profile of each asset, as `model: gpu_spot`; docs/compute.md has them. "
+        "Default: gpu_spot for the model, cpu_spot for the backtest, cpu for every other asset.",
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -410,6 +455,12 @@ def problems(spec: UseCaseSpec) -> Iterator[SpecError]:
             )
     yield from _training_problems(spec)
     yield from retraining_problems(spec.retraining)
+    if spec.tuning is not None:
+        yield from tuning_problems(spec.tuning)
+    if spec.model.engine != "ray" and spec.model.ray != RaySpec():
+        yield SpecError(
+            ("model", "ray"), "only engine ray has workers: write engine: ray, or leave it out"
+        )
     known = sorted(spec.feature_types)
     for n, name in enumerate(spec.evaluation.slices):
         if name not in known:

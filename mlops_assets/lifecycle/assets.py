@@ -1,13 +1,17 @@
 """What all assets of a use case have in common: keys, group, owners, partitions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TypedDict
 
 import dagster as dg
 
+from mlops_assets.adapters.compute_profiles import profile_named
+from mlops_assets.core.compute import op_tags
+from mlops_assets.core.compute_stages import profile_name
 from mlops_assets.core.spec import FeatureViewSpec, UseCaseSpec
 from mlops_assets.lifecycle.freshness import freshness_policy
+from mlops_assets.lifecycle.retries import StageRetries
 
 
 def asset_key(spec: UseCaseSpec, name: str) -> dg.AssetKey:
@@ -88,6 +92,29 @@ def common(spec: UseCaseSpec, name: str, description: str, kinds: Iterable[str])
         "description": description,
         "kinds": set(kinds),
         "freshness_policy": freshness_policy(spec, name),
+    }
+
+
+class Placed(TypedDict):
+    """Keyword arguments of ``dg.asset`` that say where its step runs, and what is tried again."""
+
+    op_tags: Mapping[str, object]
+    pool: str | None
+    retry_policy: dg.RetryPolicy
+
+
+def placed(spec: UseCaseSpec, name: str) -> Placed:
+    """The compute profile of the use case's asset ``name``.
+
+    It is the op's, so that it holds however a run is launched. Raises PermanentError for a profile
+    that there is not.
+    """
+    profile = profile_name(spec, name)
+    found = profile_named(profile)
+    return {
+        "op_tags": op_tags(profile, found),
+        "pool": found.pool,
+        "retry_policy": StageRetries(found.error_retries),
     }
 
 

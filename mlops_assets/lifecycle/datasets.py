@@ -19,7 +19,14 @@ from mlops_assets.core.monitoring_records import PartitionInputs
 from mlops_assets.core.spec import FileSource, UseCaseSpec
 from mlops_assets.core.windows import Window, window_of
 from mlops_assets.lifecycle.arrivals.inputs import digests_of, entries_of, recording
-from mlops_assets.lifecycle.assets import DATASET_BACKFILL, asset_key, common, days, table_name
+from mlops_assets.lifecycle.assets import (
+    DATASET_BACKFILL,
+    asset_key,
+    common,
+    days,
+    placed,
+    table_name,
+)
 from mlops_assets.lifecycle.dataset_checks import dataset_check_specs, dataset_checks
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.publish import (
@@ -243,6 +250,7 @@ def dataset_asset(spec: UseCaseSpec, functions: Functions, name: str) -> dg.Asse
 
     @dg.asset(
         **common(spec, name, dataset.description, ["deltalake", *dataset.kinds]),
+        **placed(spec, name),
         partitions_def=days(spec) if dataset.partitioned else None,
         backfill_policy=DATASET_BACKFILL if dataset.partitioned else None,
         check_specs=[*check_specs(key, dataset.suite), *dataset_check_specs(spec, name)],

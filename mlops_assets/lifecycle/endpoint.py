@@ -5,19 +5,18 @@ import dagster as dg
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.records import EndpointRecord, PromotionRecord, Release
 from mlops_assets.core.spec import UseCaseSpec
-from mlops_assets.lifecycle.assets import asset_key, common
+from mlops_assets.lifecycle.assets import asset_key, common, placed
 from mlops_assets.lifecycle.platform import Platform
 
-READY_TIMEOUT_SECONDS = 60
-"""A server that imports its libraries on a busy machine is ready within 10 seconds."""
 
-
-def deploy(spec: UseCaseSpec, promotion: PromotionRecord, endpoints_dir: str) -> EndpointRecord:
+def deploy(
+    spec: UseCaseSpec, promotion: PromotionRecord, endpoints_url: str, documents_url: str
+) -> EndpointRecord:
     """Serve the champion after ``promotion``: start a server or hand the release to a running one.
 
     The decision is verified again: without a champion nothing is served.
     """
-    from mlops_assets.adapters.endpoints import local
+    from mlops_assets.adapters.endpoints import targets
 
     champion = promotion.champion
     if champion is None:
@@ -32,7 +31,7 @@ def deploy(spec: UseCaseSpec, promotion: PromotionRecord, endpoints_dir: str) ->
         sha256=champion.sha256,
         artifact=champion.artifact,
     )
-    return local.deploy(release, spec.endpoint, endpoints_dir, READY_TIMEOUT_SECONDS)
+    return targets.deploy(release, spec.endpoint, endpoints_url, documents_url)
 
 
 def endpoint_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
@@ -46,12 +45,13 @@ def endpoint_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
             "champion, and outlives the run that started it.",
             ["python"],
         ),
+        **placed(spec, "endpoint"),
         ins={"promotion": dg.AssetIn(asset_key(spec, "promotion"))},
     )
     def _endpoint(
         platform: Platform, promotion: PromotionRecord
     ) -> dg.MaterializeResult[EndpointRecord]:
-        record = deploy(spec, promotion, platform.endpoints_dir)
+        record = deploy(spec, promotion, platform.endpoints_url, platform.documents_url)
         return dg.MaterializeResult(
             value=record,
             data_version=dg.DataVersion(record.release.sha256),
@@ -59,7 +59,7 @@ def endpoint_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
                 "url": dg.MetadataValue.url(f"{record.url}/v2/models/{spec.name}"),
                 "version": record.release.version,
                 "sha256": record.release.sha256,
-                "pid": record.pid,
+                **({} if record.pid is None else {"pid": record.pid}),
                 "prediction_log": dg.MetadataValue.path(record.prediction_log),
             },
         )

@@ -7,7 +7,7 @@ import dagster as dg
 
 from mlops_assets.core.records import EvaluationRecord, Metrics, ModelRecord, Release
 from mlops_assets.core.spec import LABEL, UseCaseSpec
-from mlops_assets.lifecycle.assets import asset_key, common
+from mlops_assets.lifecycle.assets import asset_key, common, placed
 from mlops_assets.lifecycle.monitoring.references import SCORE, keep_references
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.training_set import DAY, PART, read_training_set
@@ -159,6 +159,7 @@ def evaluation_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
             "rows, with the gate's verdict.",
             ["evidently"],
         ),
+        **placed(spec, "evaluation"),
         ins={"model": dg.AssetIn(asset_key(spec, "model"))},
     )
     def _evaluation(

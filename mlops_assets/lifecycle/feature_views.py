@@ -26,6 +26,7 @@ from mlops_assets.lifecycle.assets import (
     common,
     contiguous,
     days,
+    placed,
     table_name,
 )
 from mlops_assets.lifecycle.automation import carries
@@ -174,6 +175,7 @@ def feature_view_asset(spec: UseCaseSpec, functions: Functions, name: str) -> dg
 
     @dg.asset(
         **common(spec, name, view.description, ["polars", "deltalake"]),
+        **placed(spec, name),
         partitions_def=days(spec) if view.partitioned else None,
         backfill_policy=DAY_BACKFILL if view.partitioned else None,
         deps=[asset_key(spec, source) for source in view.datasets],

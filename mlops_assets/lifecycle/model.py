@@ -8,11 +8,14 @@ import dagster as dg
 
 from mlops_assets.core.records import ModelRecord, TrainingSetRecord
 from mlops_assets.core.spec import LABEL, UseCaseSpec
-from mlops_assets.lifecycle.assets import asset_key, common
+from mlops_assets.lifecycle.assets import asset_key, common, placed
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.training_set import PART, read_training_set
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from mlops_assets.adapters.boosting import Course
     from mlops_assets.adapters.lake import Lake
     from mlops_assets.adapters.tracking import Tracking
     from mlops_assets.adapters.xgboost_engine import TrainedModel
@@ -36,11 +39,39 @@ def train_and_register(
     tracking: "Tracking",
     mlflow_run_id: str,
     on_round: OnRound | None = None,
+    note: Callable[[str], None] = print,
 ) -> Trained:
-    """Train on ``training_set`` and register the model as challenger, in the given MLflow run."""
+    """Train on ``training_set`` and register the model as challenger, in the given MLflow run.
+
+    A training that was cut goes on from its last checkpoint, whoever began it; they are removed
+    once the model is registered. ``note`` hears what is worth a warning. Raises
+    InterruptedTrainingError when the process is told to end meanwhile.
+    """
+    from mlops_assets.adapters.checkpoints import discard
     from mlops_assets.adapters.tracking import log_and_register
+
+    model, frame = train_on(spec, training_set, lake, tracking, on_round, note)
+    record = log_and_register(tracking, mlflow_run_id, model, training_set, spec, frame)
+    if model.course.url is not None:
+        discard(model.course.url, note)
+    return Trained(model, record)
+
+
+def train_on(
+    spec: UseCaseSpec,
+    training_set: TrainingSetRecord,
+    lake: "Lake",
+    tracking: "Tracking",
+    on_round: OnRound | None,
+    note: Callable[[str], None],
+) -> "tuple[TrainedModel, pl.DataFrame]":
+    """The model of ``training_set``, and the set's rows; registers nothing, keeps checkpoints."""
+    from mlops_assets.adapters.checkpoints import Place
+    from mlops_assets.adapters.devices import device
     from mlops_assets.adapters.xgboost_engine import train
 
+    # A GPU that is demanded and missing is said before the rows are read.
+    here = device(note)
     frame = read_training_set(spec, lake, training_set)
     model = train(
         frame,
@@ -50,9 +81,27 @@ def train_and_register(
         spec=spec.model,
         output=spec.label.name,
         on_round=on_round,
+        place=Place(tracking.artifacts_url, spec.name, training_set.digest),
+        device=here,
+        note=note,
     )
-    record = log_and_register(tracking, mlflow_run_id, model, training_set, spec, frame)
-    return Trained(model, record)
+    return model, frame
+
+
+def course_lines(course: "Course") -> dict[str, dg.RawMetadataValue]:
+    """How a training went, as metadata: numbers are charted over the asset's materializations."""
+    said: dict[str, dg.RawMetadataValue] = {
+        "device": course.device,
+        "rounds_resumed_from": course.resumed_from,
+        "segments": course.segments,
+        "interruptions": course.interruptions,
+        "checkpoints": course.checkpoints,
+        "checkpoint_seconds": course.seconds,
+        "checkpoint_failures": course.failures,
+    }
+    if course.refused:
+        said["checkpoints_refused"] = "\n".join(course.refused)
+    return said
 
 
 def model_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
@@ -66,6 +115,7 @@ def model_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
             "registered as challenger.",
             [spec.model.engine, "mlflow"],
         ),
+        **placed(spec, "model"),
         ins={"training_set": dg.AssetIn(asset_key(spec, "training_set"))},
     )
     def _model(
@@ -76,7 +126,7 @@ def model_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
         from mlops_assets.adapters.tracking import dagster_mlflow_run
 
         def report(number: int, training: float, validation: float) -> None:
-            if number % 50 == 0:
+            if number % spec.model.segment_rounds == 0:
                 context.log.info(
                     f"round {number}: log-loss {training:.4f} training, {validation:.4f} validation"
                 )
@@ -84,7 +134,13 @@ def model_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
         tracking = platform.tracking()
         with dagster_mlflow_run(tracking, context, spec.name) as run_id:
             trained = train_and_register(
-                spec, training_set, platform.lake(), tracking, run_id, report
+                spec,
+                training_set,
+                platform.lake(),
+                tracking,
+                run_id,
+                report,
+                context.log.warning,
             )
         model, record = trained.model, trained.record
         history = model.history
@@ -103,6 +159,7 @@ def model_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
                 "validation_log_loss": history["validation_log_loss"][record.rounds - 1],
                 "training_set": training_set.digest,
                 "training_rows": training_set.rows,
+                **course_lines(model.course),
                 "mlflow_run_id": record.mlflow_run_id,
                 "artifact": dg.MetadataValue.path(record.artifact),
                 "training_curve": dg.MetadataValue.md(

@@ -18,6 +18,7 @@ from mlops_assets.lifecycle.assets import (
     common,
     contiguous,
     days,
+    placed,
     table_name,
 )
 from mlops_assets.lifecycle.automation import carries
@@ -252,6 +253,7 @@ def outcomes_asset(spec: UseCaseSpec, functions: Functions) -> dg.AssetsDefiniti
             "day.",
             ["polars", "deltalake"],
         ),
+        **placed(spec, OUTCOMES),
         partitions_def=days(spec),
         backfill_policy=DAY_BACKFILL,
         automation_condition=carries([asset_key(spec, name) for name in undated]),

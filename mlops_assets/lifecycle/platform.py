@@ -28,13 +28,16 @@ class Places:
     documents: str
     """What one stage tells the next, one JSON document per asset."""
     endpoints: str
-    """Local folder of endpoint states and prediction logs."""
+    """Where endpoints run: a local folder, of processes of this machine with their states and
+    prediction logs, or ``kubernetes://<namespace>``."""
     alert_channels: str = "console"
     """Where alerts go, separated by commas; see adapters.alerts.channels_of."""
     dagster: str = "http://127.0.0.1:3000"
     """Dagster's UI, which alerts link to."""
     runbooks: str = "docs/runbooks"
     """The folder of the runbooks, which alerts link to."""
+    tuning: str = ""
+    """SQLAlchemy URL of the studies of tuning; empty: beside MLflow's own tables."""
 
     @classmethod
     def under(cls, folder: Path) -> "Places":
@@ -57,11 +60,12 @@ class Platform(dg.ConfigurableResource):
     tracking_uri: str
     artifacts_url: str
     reports_url: str
-    endpoints_dir: str
+    endpoints_url: str
     documents_url: str
     alert_channels: str = "console"
     dagster_url: str = Places.dagster
     runbooks_url: str = Places.runbooks
+    tuning_url: str = Places.tuning
 
     @classmethod
     def at(cls, places: Places) -> "Platform":
@@ -71,11 +75,12 @@ class Platform(dg.ConfigurableResource):
             tracking_uri=places.tracking,
             artifacts_url=places.artifacts,
             reports_url=places.reports,
-            endpoints_dir=places.endpoints,
+            endpoints_url=places.endpoints,
             documents_url=places.documents,
             alert_channels=places.alert_channels,
             dagster_url=places.dagster,
             runbooks_url=places.runbooks,
+            tuning_url=places.tuning,
         )
 
     def lake(self) -> "Lake":
@@ -127,6 +132,10 @@ class RecordIOManager(dg.ConfigurableIOManager):
         return join(self.documents_url, *key.path) + ".json"
 
 
+_OPTIONAL = ("tuning",)
+"""Places whose variable may be missing: only some use cases need them."""
+
+
 @lru_cache(maxsize=8)
 def platform_at(places: Places) -> Platform:
     """The platform with the environment's variables read, once for the process.
@@ -138,6 +147,8 @@ def platform_at(places: Places) -> Platform:
     found: dict[str, str] = {}
     for name, value in asdict(places).items():
         known = value.get_value() if isinstance(value, dg.EnvVar) else value
+        if known is None and name in _OPTIONAL:
+            continue
         if known is None:
             raise PermanentError(
                 f"the environment variable {value.env_var_name} is not set: it says where the "

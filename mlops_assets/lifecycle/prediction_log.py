@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -11,7 +10,7 @@ from mlops_assets.core.monitoring_records import PartitionInputs
 from mlops_assets.core.spec import EVENT_ID, ColumnType, UseCaseSpec
 from mlops_assets.core.windows import window_of
 from mlops_assets.lifecycle.arrivals.inputs import recording
-from mlops_assets.lifecycle.assets import DAY_BACKFILL, asset_key, common, days, table_name
+from mlops_assets.lifecycle.assets import DAY_BACKFILL, asset_key, common, days, placed, table_name
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.publish import Published, PublishEvents, events
 
@@ -56,7 +55,7 @@ class Logged:
     inputs: Mapping[str, PartitionInputs] = field(default_factory=dict[str, PartitionInputs])
 
 
-def collect(spec: UseCaseSpec, lake: "Lake", log_dir: Path, partitions: Sequence[str]) -> Logged:
+def collect(spec: UseCaseSpec, lake: "Lake", log_dir: str, partitions: Sequence[str]) -> Logged:
     """Publish the answers in ``log_dir`` of the days ``partitions``, as one commit.
 
     A day without an answer is left as it is in the lake: a log whose files are gone takes nothing
@@ -154,6 +153,7 @@ def prediction_log_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
             "it was asked with.",
             ["polars", "deltalake"],
         ),
+        **placed(spec, PREDICTION_LOG),
         partitions_def=days(spec),
         backfill_policy=DAY_BACKFILL,
         deps=[asset_key(spec, "endpoint")],
@@ -170,9 +170,9 @@ def prediction_log_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
         metadata={"table": table_name(spec, PREDICTION_LOG)},
     )
     def _prediction_log(context: dg.AssetExecutionContext, platform: Platform) -> PublishEvents:
-        from mlops_assets.adapters.endpoints.state import paths_of
+        from mlops_assets.adapters.endpoints.targets import prediction_log_of
 
-        log_dir = paths_of(spec.name, platform.endpoints_dir).predictions
+        log_dir = prediction_log_of(spec.name, platform.endpoints_url, platform.documents_url)
         logged = collect(spec, platform.lake(), log_dir, context.partition_keys)
         yield dg.AssetCheckResult(
             asset_key=key,

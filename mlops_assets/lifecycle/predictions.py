@@ -23,6 +23,7 @@ from mlops_assets.lifecycle.assets import (
     common,
     contiguous,
     days,
+    placed,
     table_name,
 )
 from mlops_assets.lifecycle.automation import carries
@@ -101,6 +102,7 @@ def predictions_asset(spec: UseCaseSpec, functions: Functions) -> dg.AssetsDefin
             f"Probability of {spec.label.name} for each event of a day, by the champion.",
             [spec.model.engine, "deltalake"],
         ),
+        **placed(spec, "predictions"),
         partitions_def=days(spec),
         backfill_policy=DAY_BACKFILL,
         deps=[asset_key(spec, name) for name in (spec.events.dataset, *spec.feature_views)],

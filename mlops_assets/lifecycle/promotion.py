@@ -7,7 +7,7 @@ import dagster as dg
 
 from mlops_assets.core.records import EvaluationRecord, PromotionRecord
 from mlops_assets.core.spec import UseCaseSpec
-from mlops_assets.lifecycle.assets import asset_key, common
+from mlops_assets.lifecycle.assets import asset_key, common, placed
 from mlops_assets.lifecycle.platform import Platform
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def promotion_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
             "champion moves.",
             ["mlflow"],
         ),
+        **placed(spec, "promotion"),
         ins={"evaluation": dg.AssetIn(asset_key(spec, "evaluation"))},
     )
     def _promotion(

@@ -20,6 +20,7 @@ from mlops_assets.core.windows import Window
 from mlops_assets.lifecycle.assets import (
     asset_key,
     common,
+    placed,
     table_name,
     view_lookback_days,
 )
@@ -283,6 +284,7 @@ def training_set_asset(spec: UseCaseSpec, functions: Functions) -> dg.AssetsDefi
             "frozen and identified by content.",
             ["polars", "deltalake"],
         ),
+        **placed(spec, "training_set"),
         deps=[asset_key(spec, name) for name in sorted(upstreams)],
         metadata={"table": table_name(spec, TRAINING_SETS)},
     )

@@ -20,6 +20,7 @@ from mlops_assets.lifecycle.predictions import predictions_asset
 from mlops_assets.lifecycle.promotion import promotion_asset
 from mlops_assets.lifecycle.retraining.sensor import retraining_asset, retraining_sensor
 from mlops_assets.lifecycle.training_set import training_set_asset
+from mlops_assets.lifecycle.tuning import tuning_asset
 
 
 def use_case_definitions(spec: UseCaseSpec, functions: Functions) -> dg.Definitions:
@@ -40,6 +41,7 @@ def use_case_definitions(spec: UseCaseSpec, functions: Functions) -> dg.Definiti
             performance_asset(spec),
             retraining_asset(spec),
             backtest_asset(spec, functions),
+            *([tuning_asset(spec)] if spec.tuning is not None else []),
         ],
         sensors=[new_data_sensor(spec, functions), retraining_sensor(spec), alerts_sensor(spec)],
     )

@@ -166,7 +166,7 @@ def serve(spec: UseCaseSpec, places: Places) -> str:
     """
     from mlops_assets.adapters import documents
     from mlops_assets.adapters.endpoints import local
-    from mlops_assets.lifecycle.endpoint import READY_TIMEOUT_SECONDS
+    from mlops_assets.adapters.endpoints.targets import LOCAL_READY_S
 
     found = local.find(spec.name, places.endpoints) or documents.read(
         places.documents, spec.name, "endpoint", EndpointRecord
@@ -177,7 +177,7 @@ def serve(spec: UseCaseSpec, places: Places) -> str:
             f"{spec.name}/endpoint and what it needs, first"
         )
     local.stop(spec.name, places.endpoints)
-    record = local.deploy(found.release, spec.endpoint, places.endpoints, READY_TIMEOUT_SECONDS)
+    record = local.deploy(found.release, spec.endpoint, places.endpoints, LOCAL_READY_S)
     return record.url
 
 

@@ -22,6 +22,9 @@ RANGE_END = "dagster/asset_partition_range_end"
 RUN_KEY = "dagster/run_key"
 SENSOR_NAME = "dagster/sensor_name"
 
+_SILENT = logging.getLogger(f"{__name__}.conditions")
+_SILENT.setLevel(logging.WARNING)
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -42,6 +45,9 @@ class Daemon:
     instance: dg.DagsterInstance
     _cursors: dict[str, str | None] = field(default_factory=dict[str, str | None])
     _automation: "AssetDaemonCursor | None" = None
+    _jobs: dict[frozenset[dg.AssetKey], dg.JobDefinition] = field(
+        default_factory=dict[frozenset[dg.AssetKey], dg.JobDefinition]
+    )
 
     def tick(self, sensor: str) -> list[Ran]:
         """One tick of the sensor ``sensor``, and its runs."""
@@ -79,17 +85,9 @@ class Daemon:
         """
         ran: list[Ran] = []
         for _ in range(most):
-            evaluated = dg.evaluate_automation_conditions(
-                self.definitions, self.instance, cursor=self._automation
-            )
-            self._automation = evaluated.cursor
-            if not evaluated.total_requested:
+            requested = self._requested()
+            if not requested:
                 break
-            requested = {
-                result.key: sorted(filter(None, evaluated.get_requested_partitions(result.key)))
-                for result in evaluated.results
-                if result.true_subset.size
-            }
             done: list[Ran] = []
             for assets, days in by_day(requested):
                 tags = {RANGE_START: days[0], RANGE_END: days[-1]} if days else {}
@@ -98,6 +96,47 @@ class Daemon:
             if all(run.success for run in done) and not self._followed(requested):
                 break  # nobody would ask for anything more
         return ran
+
+    def _requested(self) -> dict[dg.AssetKey, list[str]]:
+        """What the conditions ask for now, by asset: its days in order, none for one without days.
+
+        Evaluates as Dagster's daemon does. `dg.evaluate_automation_conditions` would also write and
+        read what is remembered of the last evaluation, which takes as long as the evaluation.
+        """
+        from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
+        from dagster._core.definitions.declarative_automation import automation_condition_evaluator
+
+        graph = self.definitions.resolve_asset_graph()
+        cursor = self._automation or AssetDaemonCursor.empty()
+        evaluator = automation_condition_evaluator.AutomationConditionEvaluator(
+            asset_graph=graph,
+            instance=self.instance,
+            entity_keys={
+                key
+                for key in graph.get_all_asset_keys()
+                if graph.get(key).automation_condition is not None
+            },
+            emit_backfills=False,
+            logger=_SILENT,
+            cursor=cursor,
+            evaluation_id=cursor.evaluation_id,
+        )
+        results, _ = evaluator.evaluate()
+        self._automation = cursor.with_updates(
+            evaluation_timestamp=evaluator.evaluation_time.timestamp(),
+            newly_observe_requested_asset_keys=[],
+            evaluation_id=cursor.evaluation_id + 1,
+            condition_cursors=[result.get_new_cursor() for result in results],
+            asset_graph=graph,
+        )
+        requested: dict[dg.AssetKey, list[str]] = {}
+        for result in results:
+            if result.true_subset.size and isinstance(result.key, dg.AssetKey):
+                partitions = result.true_subset.expensively_compute_asset_partitions()
+                requested[result.key] = sorted(
+                    each.partition_key for each in partitions if each.partition_key is not None
+                )
+        return requested
 
     def _followed(self, assets: Iterable[dg.AssetKey]) -> bool:
         """Whether something with a condition depends on one of ``assets``."""
@@ -111,18 +150,34 @@ class Daemon:
         tags: Mapping[str, str],
         run_config: Mapping[str, object],
     ) -> Ran:
+        from dagster._core.definitions.job_base import InMemoryJob
+        from dagster._core.execution.execute_in_process import core_execute_in_process
+
         keys = list(assets)
         quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-        result = self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        result = core_execute_in_process(
+            job=InMemoryJob(self._job_of(frozenset(keys))),
             instance=self.instance,
-            asset_selection=keys,
-            tags=dict(tags),
+            asset_selection=frozenset(keys),
+            run_tags=dict(tags),
             run_config={**quiet, **run_config},
+            output_capturing_enabled=False,
             raise_on_error=False,
         )
         days = (tags[RANGE_START], tags[RANGE_END]) if RANGE_START in tags else None
         names = tuple(key.path[-1] for key in keys)
         return Ran(result.run_id, names, days, result.success, tags)
+
+    def _job_of(self, assets: frozenset[dg.AssetKey]) -> dg.JobDefinition:
+        """The job that makes ``assets``, as `execute_in_process` makes it, but once: describing it
+        for each of its runs takes as long as recording one.
+        """
+        if assets not in self._jobs:
+            every = self.definitions.resolve_implicit_global_asset_job_def()
+            self._jobs[assets] = every.as_ephemeral_job(
+                resource_defs={}, input_values={}, asset_selection=sorted(assets)
+            )
+        return self._jobs[assets]
 
 
 def by_day(

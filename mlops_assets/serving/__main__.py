@@ -9,23 +9,28 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
 import uvicorn
 
-from mlops_assets.core.errors import PlatformError
+from mlops_assets.core.errors import PlatformError, TransientError
 from mlops_assets.serving.answers import Limits, Server
 from mlops_assets.serving.app import build_app
 from mlops_assets.serving.models import Follower
 from mlops_assets.serving.prediction_log import SYNC_S, PredictionLog
+from mlops_assets.serving.shipping import LAST_SHIPMENT_S, SHIP_S, Shipper
 
 logger = logging.getLogger("mlops_assets.serving")
 
 EXIT_NO_MODEL = 3
 EXIT_NO_LOG = 4
 EXIT_NO_ADDRESS = 5
+EXIT_MODEL_AWAY = 75
+"""The model cannot be read now, and may be readable later."""
+
 EXIT_PORT_IN_USE = 98
 
 POLL_S = 0.25
@@ -54,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for library in ("uvicorn", "botocore"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     address = f"{options.host}:{options.port}"
     try:
         listener = _listen(options.host, options.port)
@@ -85,7 +91,11 @@ def main(argv: list[str] | None = None) -> int:
                 version("mlops-assets"),
                 pool,
             )
-            return _run(server, listener)
+            shipper = Shipper(log, options.ship_to) if options.ship_to else None
+            code = _run(server, listener, shipper)
+            if shipper is not None:
+                shipper.ship(time.monotonic() + LAST_SHIPMENT_S)
+            return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,6 +109,12 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--release", type=Path, required=True, metavar="PATH", help="release.json to follow")
     add("--log-dir", type=Path, required=True, metavar="DIR", help="where predictions are logged")
+    add(
+        "--ship-to",
+        metavar="URL",
+        help="s3://bucket/prefix to which the log is sent every minute and at the end, and then "
+        "deleted here (default: it stays)",
+    )
     add("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
     add("--port", type=int, default=8900, help="TCP port, 0 for a free one (default: %(default)s)")
     add("--max-body-mb", type=float, default=16, help="largest body in MiB (default: %(default)s)")
@@ -133,7 +149,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _run(server: Server, listener: socket.socket) -> int:
+def _run(server: Server, listener: socket.socket, shipper: Shipper | None) -> int:
     config = uvicorn.Config(
         build_app(server),
         http="httptools",
@@ -158,10 +174,12 @@ def _run(server: Server, listener: socket.socket) -> int:
     host, port = listener.getsockname()[:2]
     logger.info("listening on http://%s:%d as instance %s", host, port, server.instance)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        return runner.run(_serve(server, web, listener))
+        return runner.run(_serve(server, web, listener, shipper))
 
 
-async def _serve(server: Server, web: uvicorn.Server, listener: socket.socket) -> int:
+async def _serve(
+    server: Server, web: uvicorn.Server, listener: socket.socket, shipper: Shipper | None
+) -> int:
     async def follow() -> int:
         follower = server.follower
         try:
@@ -169,7 +187,7 @@ async def _serve(server: Server, web: uvicorn.Server, listener: socket.socket) -
         except PlatformError as error:
             logger.error("cannot serve: %s", error)
             web.should_exit = True
-            return EXIT_NO_MODEL
+            return EXIT_MODEL_AWAY if isinstance(error, TransientError) else EXIT_NO_MODEL
         logger.info("ready")
         while not web.should_exit:
             await asyncio.sleep(POLL_S)
@@ -182,11 +200,19 @@ async def _serve(server: Server, web: uvicorn.Server, listener: socket.socket) -
             await asyncio.sleep(SYNC_S)
             await asyncio.to_thread(server.log.sync)
 
+    async def ship(to: Shipper) -> None:
+        while not web.should_exit:
+            await asyncio.sleep(SHIP_S)
+            await asyncio.to_thread(to.ship)
+
     async with asyncio.TaskGroup() as tasks:
         following = tasks.create_task(follow())
-        syncing = tasks.create_task(sync())
+        beside = [tasks.create_task(sync())]
+        if shipper is not None:
+            beside.append(tasks.create_task(ship(shipper)))
         await web.serve(sockets=[listener])
-        syncing.cancel()
+        for task in beside:
+            task.cancel()
     return following.result()
 
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from mlops_assets.core.errors import PermanentError, PlatformError, TransientError
 from mlops_assets.core.inference import MAX_MODEL_BYTES, Model, encode, load_model, predict
 from mlops_assets.core.records import Release
+from mlops_assets.serving.objects import read_object
 
 logger = logging.getLogger("mlops_assets.serving")
 
@@ -49,14 +50,9 @@ def load_release(release: Release) -> Served:
     Raises PermanentError for an artifact that is not the registered one, TransientError when its
     file cannot be read.
     """
-    path = Path(release.artifact.removeprefix("file://"))
-    named = f"{release.use_case} version {release.version}, artifact {path}"
+    named = f"{release.use_case} version {release.version}, artifact {release.artifact}"
     try:
-        if path.stat().st_size > MAX_MODEL_BYTES:
-            raise PermanentError(f"{named}: larger than {MAX_MODEL_BYTES} bytes")
-        model = load_model(path.read_bytes(), release.sha256)
-    except OSError as error:
-        raise TransientError(f"{named}: cannot be read: {error.strerror}") from error
+        model = load_model(read_object(release.artifact, MAX_MODEL_BYTES), release.sha256)
     except PlatformError as error:
         raise type(error)(f"{named}: {error}") from error
     # The first prediction allocates XGBoost's buffers; no client should wait for that.

@@ -11,6 +11,7 @@ machine, the file is synced every ``SYNC_S`` seconds and when it is closed.
 import contextlib
 import logging
 import os
+import secrets
 import threading
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,9 @@ from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.prediction_log import PredictionRecord, encode_line, segment_name
 
 logger = logging.getLogger("mlops_assets.serving")
+
+CLOSED = "closed"
+"""Folder of the segments that nobody writes to any more, for those who take them away."""
 
 SYNC_S = 1.0
 """Seconds between syncs to disk: the most that a machine's loss can take."""
@@ -75,6 +79,24 @@ class PredictionLog:
                 self._lose(1, f"{self._path}: {error.strerror}")
                 return
             self._records += 1
+
+    def cut(self) -> list[Path]:
+        """Close what was written until now, and all closed segments that lie there, oldest first.
+
+        Each has a name that no other segment had or will have, and no writer.
+        """
+        closed = self._directory / CLOSED
+        closed.mkdir(exist_ok=True)
+        with self._lock:
+            self._close_segment()
+            for path in self._directory.glob("*.jsonl"):
+                path.rename(closed / f"{path.stem}.{secrets.token_hex(8)}.jsonl")
+        return sorted(closed.glob("*.jsonl"))
+
+    def lose(self, records: int, reason: str) -> None:
+        """Count ``records`` that were written, and that will not be kept."""
+        with self._lock:
+            self._lose(records, reason)
 
     def sync(self) -> None:
         """Bring what was written to the disk; begin a new segment if someone deleted this one."""

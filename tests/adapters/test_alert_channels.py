@@ -29,6 +29,8 @@ from mlops_assets.core.errors import PermanentError, PlatformError, TransientErr
 NOW = datetime(2013, 4, 1, 12, tzinfo=UTC)
 LINKS = Links()
 POLICY = Policy(most_per_hour=3)
+CASE = "flight_delays"
+TABLE = alert_log.table(CASE)
 SECRET = "T0000/B0000/XXsecretXX"
 
 
@@ -107,7 +109,9 @@ def _webhook(port: int, tmp_path: Path, **changes: object) -> Webhook:
 
 
 def _flush(lake: Lake, *channels: Channel, now: datetime = NOW, **more: float) -> list[Delivered]:
-    return alerts.flush(lake, channels, POLICY, LINKS, now, pauses_s=(0.0, 0.0), **more)
+    return alerts.flush(
+        lake, channels, POLICY, LINKS, now, use_case=CASE, pauses_s=(0.0, 0.0), **more
+    )
 
 
 def _outcomes(report: list[Delivered]) -> list[str]:
@@ -125,12 +129,12 @@ def _everything_of(error: BaseException) -> str:
 
 def test_what_is_recorded_comes_back_in_order(lake: Lake) -> None:
     """Alerts, what was suppressed, and resolutions; nothing from an empty log."""
-    assert alerts.entries(lake) == []
+    assert alerts.entries(lake, CASE) == []
     first = alerts.record(lake, [_alert("a"), _alert("b", "critical")], POLICY)
     again = _alert("a", hours=1).model_copy(update={"cause": "PSI 0.4"})
     second = alerts.record(lake, [again], POLICY)
     closed = alerts.resolve(lake, [_alert("a").key, _alert("x").key], "PSI 0.02", NOW, POLICY)
-    log = alerts.entries(lake)
+    log = alerts.entries(lake, CASE)
     assert log == [*first, *second, *closed]
     assert [(entry.event, entry.alert.subject) for entry in log] == [
         ("raised", "b"),
@@ -143,17 +147,17 @@ def test_what_is_recorded_comes_back_in_order(lake: Lake) -> None:
 def test_what_says_nothing_new_commits_nothing(lake: Lake) -> None:
     """A tick of every half minute does not grow the table."""
     alerts.record(lake, [_alert()], POLICY)
-    version = lake.version(alert_log.TABLE)
+    version = lake.version(TABLE)
     assert alerts.record(lake, [_alert(hours=1)], POLICY) == []
     assert alerts.record(lake, [], POLICY) == []
     assert alerts.resolve(lake, [_alert("x").key], "well", NOW, POLICY) == []
-    assert lake.version(alert_log.TABLE) == version
+    assert lake.version(TABLE) == version
 
 
 def test_the_log_can_be_queried_without_its_documents(lake: Lake) -> None:
     """Columns for whoever measures precision and recall elsewhere."""
     alerts.record(lake, [_alert()], POLICY)
-    (row,) = lake.read_log(alert_log.TABLE).to_pylist()
+    (row,) = lake.read_log(TABLE).to_pylist()
     assert json.loads(row.pop("record"))["alert"]["owners"] == ["team:flights"]
     assert len(row.pop("id")) == 16
     assert row == {
@@ -169,12 +173,12 @@ def test_the_log_can_be_queried_without_its_documents(lake: Lake) -> None:
 def test_an_entry_of_another_release_is_named(lake: Lake) -> None:
     """Never taken for an empty history, which would tell everything again."""
     alerts.record(lake, [_alert()], POLICY)
-    rows = lake.read_log(alert_log.TABLE)
+    rows = lake.read_log(TABLE)
     at = rows.schema.get_field_index("record")
     foreign = rows.set_column(at, rows.schema.field(at), pa.array(['{"a": 1}']))
-    lake.append(alert_log.TABLE, foreign)
-    with pytest.raises(PermanentError, match="'alerts' of the lake has an entry that is no Entry"):
-        alerts.entries(lake)
+    lake.append(TABLE, foreign)
+    with pytest.raises(PermanentError, match="alerts' of the lake has an entry that is no Entry"):
+        alerts.entries(lake, CASE)
 
 
 def test_a_log_of_many_appends_is_compacted_and_keeps_its_order(lake: Lake) -> None:
@@ -184,10 +188,10 @@ def test_a_log_of_many_appends_is_compacted_and_keeps_its_order(lake: Lake) -> N
             lake,
             [Entry(id=f"{n}", event="raised", alert=_alert(f"{n}"), reason="new")],
         )
-    files = list(Path(lake.root, alert_log.TABLE).glob("*.parquet"))
-    assert [entry.id for entry in alerts.entries(lake)] == [f"{n}" for n in range(66)]
-    lake.vacuum(alert_log.TABLE, [], 0)
-    assert len(list(Path(lake.root, alert_log.TABLE).glob("*.parquet"))) < 10 < len(files)
+    files = list(Path(lake.root, TABLE).glob("*.parquet"))
+    assert [entry.id for entry in alerts.entries(lake, CASE)] == [f"{n}" for n in range(66)]
+    lake.vacuum(TABLE, [], 0)
+    assert len(list(Path(lake.root, TABLE).glob("*.parquet"))) < 10 < len(files)
 
 
 # Delivery
@@ -255,7 +259,7 @@ def test_an_alert_whose_sender_was_killed_is_sent_by_the_next_flush(
     alerts.record(lake, [_alert()], POLICY)
     killed = subprocess.run([sys.executable, "-c", _DYING, lake.root, str(path)], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert alert_log.deliveries(lake) == []
+    assert alert_log.deliveries(lake, CASE) == []
     assert _outcomes(_flush(lake, JsonLines(path))) == ["delivered"]
     first, second = (json.loads(line) for line in path.read_text().splitlines())
     assert first == second
@@ -278,7 +282,8 @@ class Dying(JsonLines):
         os.kill(os.getpid(), signal.SIGKILL)
 
 lake, path = Lake(sys.argv[1]), Path(sys.argv[2])
-flush(lake, [Dying(path)], Policy(), Links(), datetime(2013, 4, 1, 12, tzinfo=UTC))
+now = datetime(2013, 4, 1, 12, tzinfo=UTC)
+flush(lake, [Dying(path)], Policy(), Links(), now, use_case="flight_delays")
 """
 
 
@@ -374,7 +379,7 @@ def test_a_message_that_is_refused_is_not_sent_again_and_holds_up_no_other(
         assert _outcomes(report) == ["refused", "delivered"]
         assert _flush(lake, channel) == []
     assert len(server.bodies) == 2
-    refused = alert_log.deliveries(lake)[0]
+    refused = alert_log.deliveries(lake, CASE)[0]
     assert "answered 400: it does not take this message" in refused.reason
 
 
@@ -442,7 +447,9 @@ def test_nothing_that_is_kept_tells_the_address(lake: Lake, tmp_path: Path) -> N
         report = _flush(lake, _webhook(server.port, tmp_path))
     assert _outcomes(report) == ["refused", "delivered", "kept"]
     assert SECRET not in repr(report)
-    assert SECRET not in repr(lake.read_log(alert_log.DELIVERIES).to_pylist())
+    assert SECRET not in repr(
+        lake.read_log(alert_log.table(CASE, alert_log.DELIVERIES)).to_pylist()
+    )
 
 
 @pytest.mark.parametrize(

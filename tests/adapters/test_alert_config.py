@@ -80,13 +80,13 @@ def lake(tmp_path: Path) -> Lake:
 def test_the_log_is_brought_to_what_is_observed_in_one_commit(lake: Lake) -> None:
     """What is new is raised, what is gone is resolved with its cause, again changes nothing."""
     alerts.settle(lake, "a", [_alert("x"), _alert("y")], {}, POLICY, NOW)
-    before = lake.version("alerts")
+    before = lake.version("a/alerts")
     ended = {_alert("x").key: "mended"}
     for _ in range(2):
         history = alerts.settle(lake, "a", [_alert("y"), _alert("z")], ended, POLICY, NOW)
         assert {key[2] for key in history.open} == {"y", "z"}
-        assert lake.version("alerts") == before + 1
-    resolved = [entry.alert for entry in alerts.entries(lake) if entry.event == "resolved"]
+        assert lake.version("a/alerts") == before + 1
+    resolved = [entry.alert for entry in alerts.entries(lake, "a") if entry.event == "resolved"]
     assert [(alert.subject, alert.cause) for alert in resolved] == [("x", "mended")]
 
 
@@ -101,5 +101,5 @@ def test_use_cases_leave_each_other_alone(lake: Lake, tmp_path: Path) -> None:
     later = NOW + timedelta(minutes=1)
     report = alerts.flush(lake, [channel], POLICY, Links(), later, use_case="b")
     assert [delivered.entry.alert.use_case for delivered in report] == ["b"]
-    rest = alerts.flush(lake, [channel], POLICY, Links(), later)
+    rest = alerts.flush(lake, [channel], POLICY, Links(), later, use_case="a")
     assert {delivered.entry.alert.use_case for delivered in rest} == {"a"}

@@ -1,12 +1,14 @@
 """The price table: every number with its source, and trainings priced by how long they took."""
 
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from retraining_support import retrained
 
+from mlops_assets.adapters.compute_profiles import OWN_FILE_VARIABLE, profiles
 from mlops_assets.adapters.prices import TABLE, costs_of, price_of, training_cost
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.retraining_records import History, Training
@@ -26,7 +28,7 @@ def _training(attempt: int, **fields: Any) -> Training:
     )
 
 
-@pytest.mark.parametrize("profile", ["cpu", "cpu_spot", "gpu_spot", "gpu_on_demand"])
+@pytest.mark.parametrize("profile", list(profiles()))
 def test_each_compute_profile_has_a_price_with_its_source(profile: str) -> None:
     """In USD an hour, with instance, region, date, and the assumption where there is one."""
     price = price_of(profile)
@@ -44,12 +46,20 @@ def test_spot_is_cheaper_than_the_same_instance_on_demand() -> None:
     assert spot.per_hour == pytest.approx(full.per_hour * (1 - said["spot_discount"]))
 
 
-def test_a_profile_without_a_price_is_refused_with_the_known_ones() -> None:
+def test_a_profile_without_a_price_is_refused_with_the_known_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not priced at nothing."""
-    with pytest.raises(PermanentError, match=r"'tpu'; known: cpu, cpu_spot, gpu_spot"):
+    own = {"description": "A team's.", "capacity": "on_demand", "price": "huge"}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"profiles": {"tpu": own}}))
+    monkeypatch.setenv(OWN_FILE_VARIABLE, str(tmp_path / "own.yaml"))
+    with pytest.raises(PermanentError, match=r"'tpu' has the price class 'huge'.*known: cpu, "):
         price_of("tpu")
-    with pytest.raises(PermanentError, match="'tpu'"):
-        costs_of(retrained(compute="tpu"), History())
+    spec = retrained().model_copy(update={"compute": {"model": "tpu"}})
+    with pytest.raises(PermanentError, match="'huge'"):
+        costs_of(spec, History())
+    with pytest.raises(PermanentError, match="no compute profile 'gone'; known: cpu, "):
+        price_of("gone")
 
 
 def test_a_training_costs_its_time() -> None:

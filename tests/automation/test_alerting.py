@@ -37,7 +37,7 @@ from mlops_assets.core.records import (
     TrainingSetRecord,
 )
 from mlops_assets.core.retraining_records import Counters, Decision, State
-from mlops_assets.lifecycle.alerting import events as alert_events
+from mlops_assets.lifecycle.alerting import feed as alert_feed
 from mlops_assets.lifecycle.alerting import sensor as alerting
 from mlops_assets.lifecycle.dataset_checks import DEADLINE_CHECK, VOLUME_CHECK
 from mlops_assets.lifecycle.platform import Platform
@@ -482,7 +482,7 @@ def _check(desk: Desk, name: str, failed: Sequence[str], checked: Sequence[str])
 def test_a_tick_reads_a_bounded_number_of_events_and_loses_none(desk: Desk) -> None:
     """The rest is read by the next one, in order."""
     assert desk.tick() == []
-    for _ in range(alert_events.MOST_EVENTS):
+    for _ in range(alert_feed.MOST_EVENTS):
         _check(desk, VOLUME_CHECK, ["2024-03-01"], [])
     _check(desk, VOLUME_CHECK, [], ["2024-03-01"])
     assert desk.tick(1) == ["raised volume visits 2024-03-01"]

@@ -170,13 +170,13 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Answerin
         yield state
 
 
-def rows(count: int = 10) -> pl.DataFrame:
-    """Requests, an hour apart and two at a time."""
+def rows(count: int = 10, at_a_time: int = 1) -> pl.DataFrame:
+    """Requests, an hour apart, so many at a time."""
     start = BERLIN.start_time
     return pl.DataFrame(
         {
             "event_id": [f"e{n}" for n in range(count)],
-            "asked_at": [start + timedelta(hours=n // 2) for n in range(count)],
+            "asked_at": [start + timedelta(hours=n // at_a_time) for n in range(count)],
             **{
                 name: ["x" if kind == "category" else 1.0] * count
                 for name, kind in VISITS.feature_types.items()
@@ -204,12 +204,32 @@ def test_each_event_is_asked_when_the_clock_says_so(server: Answering, speed: fl
     assert min(sent.seconds) > 0
 
 
+@pytest.mark.parametrize("at_a_time", [2, 3, 7])
+def test_what_is_asked_at_one_instant_is_asked_together(server: Answering, at_a_time: int) -> None:
+    """Each once and at its time, in whichever order; the clock waits for all of them."""
+    heard: list[datetime] = []
+    frame = rows(14, at_a_time)
+    sent = send(VISITS, server.url, frame, server.clock_file, heard.append)
+    assert sorted(server.asked, key=lambda item: int(item[0][1:])) == expected(frame)
+    assert [at for _, at in server.asked] == heard == [at for _, at in expected(frame)]
+    assert (sent.requests, sent.unanswered) == (14, 0)
+
+
+def test_a_server_that_is_away_loses_no_question_of_an_instant(server: Answering) -> None:
+    """Those that were asked together are asked again, each by itself."""
+    server.away = {2, 3, 4}
+    frame = rows(6, at_a_time=6)
+    sent = send(VISITS, server.url, frame, server.clock_file)
+    assert sorted(server.asked) == expected(frame)
+    assert (sent.requests, server.tries) == (6, 9)
+
+
 def test_what_was_asked_before_is_passed_over(server: Answering) -> None:
     """A replay goes on where its clock stands."""
     clock.set_to(server.clock_file, BERLIN.start_time + timedelta(hours=3))
     sent = send(VISITS, server.url, rows(), server.clock_file)
-    assert server.asked == expected(rows())[6:]
-    assert sent.requests == 4
+    assert server.asked == expected(rows())[3:]
+    assert sent.requests == 7
 
 
 def test_a_server_that_is_away_for_a_moment_is_asked_again(server: Answering) -> None:

@@ -121,7 +121,7 @@ def test_the_platform_reads_the_state_that_is_made(
         assert inputs.recorded(places.documents, spec.name, name)
     told = entries(lake, spec.name)
     assert len(told) == 2 * state.ALERTS
-    assert len(deliveries(lake, {one.id for one in told})) == len(told)
+    assert len(deliveries(lake, spec.name, {one.id for one in told})) == len(told)
 
 
 def test_each_number_of_use_cases_has_processes_of_its_own(

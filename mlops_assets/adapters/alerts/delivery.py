@@ -36,11 +36,11 @@ def flush(
     links: Links,
     now: datetime,
     *,
+    use_case: str,
     pauses_s: Sequence[float] = (0.5, 2.0),
     budget_s: float = 30.0,
-    use_case: str | None = None,
 ) -> list[Delivered]:
-    """Sends to each channel what it has not got yet, of one use case or all, the most severe first.
+    """Sends to each channel what it has not got yet of a use case, the most severe first.
 
     Each channel has its own thread and fails alone. A transient failure is tried again after each
     of ``pauses_s``; a channel that still fails, or has to be mended, keeps the rest for the next
@@ -58,11 +58,11 @@ def flush(
     if len(set(names)) < len(names):
         raise PermanentError(f"two channels have one name, of {', '.join(names)}: rename one")
     history, waiting = fold(log.entries(lake, use_case), policy)
-    summaries = [storm_summary(history, use_case, now) for use_case in list(history.capped)]
+    summaries = [storm_summary(history, name, now) for name in list(history.capped)]
     new = [entry for entry in summaries if entry is not None]
     log.append_entries(lake, new)
     ordered = sorted([*waiting, *new], key=_urgency, reverse=True)
-    sent = log.deliveries(lake, {entry.id for entry in ordered})
+    sent = log.deliveries(lake, use_case, {entry.id for entry in ordered})
     done = {(delivery.id, delivery.channel) for delivery in sent}
     todo = [
         (channel, [entry for entry in ordered if (entry.id, channel.name) not in done])
@@ -79,7 +79,7 @@ def flush(
         # As each ends: one that waits for a slow server does not put off what the others record.
         for finished in as_completed(running):
             results = finished.result()
-            log.append_deliveries(lake, list(_final(results, now)))
+            log.append_deliveries(lake, use_case, list(_final(results, now)))
             report.extend(results)
     return report
 

@@ -1,11 +1,13 @@
 """The alert log: what was observed and told, and what reached which channel, append-only.
 
 An alert is recorded before it is sent. A process that is killed in between leaves an entry without
-a delivery, which the next flush sends.
+a delivery, which the next flush sends. Each use case has a log of its own: one that all share would
+be read by each, and grow with all of them.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from mlops_assets.core.alert_watch import unexpected
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 TABLE = "alerts"
 DELIVERIES = "alert_deliveries"
+"""Tables of each use case."""
 
 _COMPACT_EVERY = 16
 """Appends between compactions: a log of many small files takes long to read."""
@@ -51,15 +54,15 @@ class Delivery(Record):
 
 
 def record(lake: "Lake", alerts: Sequence[Alert], policy: Policy) -> list[Entry]:
-    """Records observations, in one commit, and returns the new entries.
+    """Records observations, in one commit for each use case, and returns the new entries.
 
     What is open and not due gives no new entry unless it says something new: an interrupted
     caller may repeat its call. :func:`mlops_assets.adapters.alerts.flush` sends.
     """
-    if not alerts:
-        return []
-    history, _ = fold(entries(lake), policy)
-    found = judge(alerts, history)
+    found: list[Entry] = []
+    for use_case, observed in groupby(sorted(alerts, key=_use_case), _use_case):
+        history, _ = fold(entries(lake, use_case), policy)
+        found += judge(list(observed), history)
     append_entries(lake, found)
     return found
 
@@ -67,16 +70,16 @@ def record(lake: "Lake", alerts: Sequence[Alert], policy: Policy) -> list[Entry]
 def resolve(
     lake: "Lake", keys: Sequence[Key], cause: str, at: datetime, policy: Policy
 ) -> list[Entry]:
-    """Closes those of the alerts ``keys`` that are open, in one commit; returns the new entries.
+    """Closes those of the alerts ``keys`` that are open; returns the new entries.
 
     ``cause`` says what is well again. Closing what is not open changes nothing, so that a stage
     that is well may close its alerts each time.
     """
-    if not keys:
-        return []
-    history, _ = fold(entries(lake), policy)
-    closed = [resolution(history, key, cause, at) for key in keys]
-    found = [entry for entry in closed if entry is not None]
+    found: list[Entry] = []
+    for use_case in sorted({key[0] for key in keys}):
+        history, _ = fold(entries(lake, use_case), policy)
+        own = [resolution(history, key, cause, at) for key in keys if key[0] == use_case]
+        found += [entry for entry in own if entry is not None]
     append_entries(lake, found)
     return found
 
@@ -103,24 +106,35 @@ def settle(
     return history
 
 
-def entries(lake: "Lake", use_case: str | None = None) -> list[Entry]:
-    """The log, of one use case or all, in the order of recording.
+def entries(lake: "Lake", use_case: str) -> list[Entry]:
+    """The log of a use case, in the order of recording.
 
     Raises PermanentError for an entry that is none.
     """
-    return _read(lake, TABLE, Entry, None if use_case is None else ("use_case", [use_case]))
+    return _read(lake, table(use_case), Entry)
 
 
-def deliveries(lake: "Lake", ids: Collection[str] | None = None) -> list[Delivery]:
+def deliveries(lake: "Lake", use_case: str, ids: Collection[str] | None = None) -> list[Delivery]:
     """How each entry, of ``ids`` or all, ended in each channel, in the order of recording.
 
     Raises PermanentError for a delivery that is none.
     """
-    return _read(lake, DELIVERIES, Delivery, None if ids is None else ("id", ids))
+    return _read(lake, table(use_case, DELIVERIES), Delivery, ids)
+
+
+def table(use_case: str, name: str = TABLE) -> str:
+    """The use case's table ``name``."""
+    return f"{use_case}/{name}"
 
 
 def append_entries(lake: "Lake", found: Sequence[Entry]) -> None:
-    """Adds entries to the log, all or none."""
+    """Adds entries to the logs of their use cases, in each all or none."""
+    in_order = sorted(found, key=lambda entry: entry.alert.use_case)
+    for use_case, own in groupby(in_order, lambda entry: entry.alert.use_case):
+        _append_entries(lake, use_case, list(own))
+
+
+def _append_entries(lake: "Lake", use_case: str, found: Sequence[Entry]) -> None:
     import pyarrow as pa
 
     schema = pa.schema(
@@ -141,11 +155,11 @@ def append_entries(lake: "Lake", found: Sequence[Entry]) -> None:
         }
         for entry in found
     ]
-    _append(lake, TABLE, pa.Table.from_pylist(rows, schema=schema))
+    _append(lake, table(use_case), pa.Table.from_pylist(rows, schema=schema))
 
 
-def append_deliveries(lake: "Lake", found: Sequence[Delivery]) -> None:
-    """Adds deliveries to the log, all or none."""
+def append_deliveries(lake: "Lake", use_case: str, found: Sequence[Delivery]) -> None:
+    """Adds deliveries to the log of the use case, all or none."""
     import pyarrow as pa
 
     schema = pa.schema(
@@ -163,36 +177,39 @@ def append_deliveries(lake: "Lake", found: Sequence[Delivery]) -> None:
         }
         for delivery in found
     ]
-    _append(lake, DELIVERIES, pa.Table.from_pylist(rows, schema=schema))
+    _append(lake, table(use_case, DELIVERIES), pa.Table.from_pylist(rows, schema=schema))
 
 
-def _append(lake: "Lake", table: str, rows: "pa.Table") -> None:
+def _use_case(alert: Alert) -> str:
+    return alert.use_case
+
+
+def _append(lake: "Lake", place: str, rows: "pa.Table") -> None:
     if rows.num_rows == 0:
         return
-    version = lake.append(table, rows)
+    version = lake.append(place, rows)
     if version % _COMPACT_EVERY == _COMPACT_EVERY - 1:
-        lake.compact(table)
+        lake.compact(place)
 
 
 def _read(
     lake: "Lake",
-    table: str,
+    place: str,
     document: type[Document],
-    only: tuple[str, Collection[str]] | None,
+    ids: Collection[str] | None = None,
 ) -> list[Document]:
     import pyarrow.compute as pc
 
     try:
-        rows = lake.read_log(table)
+        rows = lake.read_log(place)
     except MissingPartitionsError:
         return []  # Nothing was recorded yet.
-    if only is not None:
-        column, values = only
-        rows = rows.filter(pc.field(column).isin(list(values)))
+    if ids is not None:
+        rows = rows.filter(pc.field("id").isin(list(ids)))
     try:
         return [document.model_validate_json(text) for text in rows["record"].to_pylist()]
     except ValueError as error:
         raise PermanentError(
-            f"table {table!r} of the lake has an entry that is no {document.__name__} of this "
+            f"table {place!r} of the lake has an entry that is no {document.__name__} of this "
             f"release: read it with the release that wrote it ({error})"
         ) from error

@@ -23,6 +23,7 @@ from mlops_assets.adapters.endpoints.process import (
     tail,
 )
 from mlops_assets.adapters.endpoints.state import POLL_S, Paths, locked, paths_of, read, write
+from mlops_assets.adapters.storage import local_path
 from mlops_assets.core.errors import PermanentError, PlatformError, TransientError
 from mlops_assets.core.records import EndpointRecord, Release
 from mlops_assets.core.spec import EndpointSpec
@@ -215,8 +216,8 @@ def _stop(paths: Paths) -> bool:
     identity = _identity(record)
     pid = identity.pid if identity is not None else record.pid
     # A server that hangs does not answer; its command line still carries the instance.
-    ours = identity is not None or command_line_names(pid, record.instance)
-    if ours:
+    ours = pid is not None and (identity is not None or command_line_names(pid, record.instance))
+    if pid is not None and ours:
         end(pid)
     paths.endpoint.unlink(missing_ok=True)
     return ours
@@ -283,5 +284,6 @@ def _remember(paths: Paths, record: EndpointRecord) -> EndpointRecord:
 
 
 def _absolute(artifact: str) -> str:
-    """A path that the server understands too, whose working directory is another."""
-    return str(Path(artifact.removeprefix("file://")).absolute())
+    """Where the server finds it too, whose working directory is another."""
+    path = local_path(artifact)
+    return artifact if path is None else str(path.absolute())

@@ -1,7 +1,8 @@
 """Judges partitions with Great Expectations, each by itself, in as few passes as that takes.
 
-A batch costs Great Expectations some 8 ms and an expectation 4 ms before the first row is read, so
-partitions are judged together wherever one pass over all of them says the same as a pass over each:
+A batch costs Great Expectations some 8 ms and an expectation 4 ms before the first row is read. So
+what a condition alone says is met is not judged again (:mod:`.conditions`), and partitions are
+judged together wherever one pass over all of them says the same as a pass over each:
 an expectation about single rows, or one that can only get easier to meet with fewer rows. What
 does not hold together, and what describes a population (a mean, a row count), is judged for each
 partition alone. A partition's verdict therefore never depends on what it is validated with.
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
+from mlops_assets.adapters.validation.conditions import met
 from mlops_assets.adapters.validation.frames import comparable, frame_of
 
 if TYPE_CHECKING:
@@ -120,11 +122,10 @@ def _judge_alike(
         for key, table in tables.items()
     }
 
-    # The cheapest format first: it keeps no failing rows, and most expectations hold.
-    held = _evaluate(frame, together, "BOOLEAN_ONLY", batches)
-    suspects = {n: together[n] for n, outcome in held.items() if not outcome.success}
-    for n, outcome in _evaluate(frame, suspects, "COMPLETE", batches).items():
+    for n, outcome in _evaluate(frame, together, batches).items():
         expectation = expectations[n]
+        if outcome.success:
+            continue
         if _about_columns(expectation):
             for key in tables:
                 _record(findings[n], key, outcome, 0)
@@ -144,7 +145,7 @@ def _judge_alike(
     for key, table in tables.items():
         part = frame.iloc[starts[key] : starts[key] + table.num_rows]
         left = {n: expectations[n] for n in sorted(alone[key])}
-        for n, outcome in _evaluate(part, left, "COMPLETE", batches).items():
+        for n, outcome in _evaluate(part, left, batches).items():
             _record(findings[n], key, outcome, starts[key])
 
 
@@ -210,27 +211,23 @@ def _batches() -> BatchDefinition:
 
 
 def _evaluate(
-    frame: pd.DataFrame,
-    expectations: Mapping[int, Expectation],
-    result_format: str,
-    batches: BatchDefinition,
+    frame: pd.DataFrame, expectations: Mapping[int, Expectation], batches: BatchDefinition
 ) -> dict[int, _Outcome]:
     """Runs numbered expectations on a frame, in the order of their numbers."""
     across = {n: e for n, e in expectations.items() if map_metric(e) and not hasattr(e, "column")}
-    plain = comparable(frame) if across else frame
-    if plain is frame:
-        return _pass(frame, expectations, result_format, batches)
     within = {n: e for n, e in expectations.items() if n not in across}
-    outcomes = _pass(frame, within, result_format, batches)
-    outcomes |= _pass(plain, across, result_format, batches)
+    plain = comparable(frame) if across else frame
+    parts = [(frame, expectations)] if plain is frame else [(frame, within), (plain, across)]
+    outcomes: dict[int, _Outcome] = {}
+    for rows, some in parts:
+        sound = met(rows, some)
+        outcomes |= dict.fromkeys(sound, _Outcome(True, None, "", ""))
+        outcomes |= _pass(rows, {n: e for n, e in some.items() if n not in sound}, batches)
     return dict(sorted(outcomes.items()))
 
 
 def _pass(
-    frame: pd.DataFrame,
-    expectations: Mapping[int, Expectation],
-    result_format: str,
-    batches: BatchDefinition,
+    frame: pd.DataFrame, expectations: Mapping[int, Expectation], batches: BatchDefinition
 ) -> dict[int, _Outcome]:
     if not expectations:
         return {}
@@ -245,7 +242,7 @@ def _pass(
         ],
     )
     fields = {
-        "result_format": result_format,
+        "result_format": "COMPLETE",
         "exclude_unexpected_values": True,
         "return_unexpected_index_query": False,
     }

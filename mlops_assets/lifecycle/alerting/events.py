@@ -2,35 +2,28 @@
 
 A few queries by index, each bounded, whatever the number of use cases; runs and their errors are
 read for news only. Some of what is called here is not public in Dagster, which is pinned: it is
-called here alone.
+called here and in the feed alone.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import dagster as dg
 from dagster._core.definitions.selector import InstigatorSelector
-from dagster._core.event_api import RunStatusChangeEventType
 from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.plan.objects import StepFailureData
 from dagster._core.scheduler.instigation import TickStatus
 
 from mlops_assets.core.happenings import CheckRun, RunEnd
 from mlops_assets.core.spec import STAGES, UseCaseSpec
+from mlops_assets.lifecycle.alerting.feed import OVERLAP, Checked, Ended, Logged, feed_of
 from mlops_assets.lifecycle.assets import asset_key
 from mlops_assets.lifecycle.dataset_checks import DEADLINE_CHECK
 from mlops_assets.lifecycle.publish import PARTITIONS
 
-MOST_EVENTS = 200
-"""Of each kind in one tick; the rest is for the next one."""
-
 FIRST_LOOK = 5_000
 """How far back, in events of the instance, a sensor looks that has no memory yet."""
-
-_OVERLAP = 50
-"""Events before the cursor that are read again when there are new ones: a database may show one
-after those that follow it. To see one twice changes nothing, since all after it are seen too."""
 
 _CAUSE_CHARACTERS = 600
 _FAILING_TICKS = 2
@@ -51,7 +44,8 @@ class Happened:
 
 def names(spec: UseCaseSpec) -> frozenset[str]:
     """Every asset of the use case, without the use case's own name."""
-    return frozenset({*spec.datasets, *spec.feature_views, *STAGES})
+    own = {*spec.datasets, *spec.feature_views, *STAGES}
+    return frozenset(own if spec.tuning is None else own | {"tuning"})
 
 
 def happened_since(instance: dg.DagsterInstance, spec: UseCaseSpec, cursor: int | None) -> Happened:
@@ -61,67 +55,32 @@ def happened_since(instance: dg.DagsterInstance, spec: UseCaseSpec, cursor: int 
     if last == cursor:
         return Happened((), decided=False, cursor=last)
     # A log that was wiped begins again.
-    known = cursor if cursor is not None and cursor <= last else last - FIRST_LOOK + _OVERLAP
-    after = max(0, known - _OVERLAP)
-    found: dict[int, EventLogEntry] = {}
-    ends: list[int] = []
-    for kind in (dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE):
-        filtered = dg.RunStatusChangeRecordsFilter(
-            event_type=cast("RunStatusChangeEventType", kind), after_storage_id=after
-        )
-        runs = instance.fetch_run_status_changes(filtered, limit=MOST_EVENTS, ascending=True)
-        ids = [record.storage_id for record in runs.records]
-        found |= {record.storage_id: record.event_log_entry for record in runs.records}
-        ends += [max(ids)] if len(ids) == MOST_EVENTS else []
-    checks = log.get_logs_for_all_runs_by_log_id(
-        after, dg.DagsterEventType.ASSET_CHECK_EVALUATION, MOST_EVENTS
-    )
-    found |= checks
-    ends += [max(checks)] if len(checks) == MOST_EVENTS else []
+    known = cursor if cursor is not None and cursor <= last else last - FIRST_LOOK + OVERLAP
+    # To see an event twice changes nothing, since all after it are seen too.
+    after = max(0, known - OVERLAP)
+    logged, until = feed_of(instance).since(instance, spec.name, after, last)
     decided = instance.fetch_materializations(
         dg.AssetRecordsFilter(asset_key=asset_key(spec, "retraining"), after_storage_id=after),
         limit=1,
     ).records
-    # Where one kind has more than was read, the others wait for it: the order decides what holds.
-    # Nor is any read that came while the others were asked for.
-    until = min([last, *ends])
-    read = {number: found[number] for number in sorted(found) if number <= until}
-    return Happened(_events(instance, spec, read), decided=bool(decided), cursor=until)
+    events = _events(instance, spec, [one for one in logged if one.number <= until])
+    return Happened(events, decided=bool(decided), cursor=until)
 
 
 def _events(
-    instance: dg.DagsterInstance, spec: UseCaseSpec, log: Mapping[int, EventLogEntry]
+    instance: dg.DagsterInstance, spec: UseCaseSpec, logged: Sequence[Logged]
 ) -> tuple[CheckRun | RunEnd, ...]:
-    """What of ``log`` is about the use case."""
-    ended = {entry.run_id for entry in log.values() if _kind(entry) in _RUN_ENDS}
-    runs = {}
-    if ended:
-        records = instance.get_run_records(dg.RunsFilter(run_ids=sorted(ended)))
-        runs = {record.dagster_run.run_id: record.dagster_run for record in records}
-    events: list[CheckRun | RunEnd] = []
-    for entry in log.values():
-        if _kind(entry) == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            check = _check(spec, entry)
-            events += [check] if check is not None else []
-        elif entry.run_id in runs:
-            end = _run(instance, spec, runs[entry.run_id], entry)
-            events += [end] if end is not None else []
-    return tuple(events)
+    """What of ``logged`` the use case is told."""
+    told = (
+        _check(one) if isinstance(one, Checked) else _run(instance, spec, one) for one in logged
+    )
+    return tuple(event for event in told if event is not None)
 
 
-_RUN_ENDS = (dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE)
-
-
-def _kind(entry: EventLogEntry) -> dg.DagsterEventType | None:
-    return entry.dagster_event_type
-
-
-def _check(spec: UseCaseSpec, entry: EventLogEntry) -> CheckRun | None:
-    evaluation = _evaluation(entry)
+def _check(logged: Checked) -> CheckRun | None:
+    evaluation = logged.evaluation
     # The sensor of alerts reports deadlines itself.
-    if evaluation is None or evaluation.check_name == DEADLINE_CHECK:
-        return None
-    if evaluation.asset_key.path[0] != spec.name:
+    if evaluation.check_name == DEADLINE_CHECK:
         return None
     stored = evaluation.metadata.get(PARTITIONS)
     looked = cast("dict[str, object]", stored.value if stored is not None else {})
@@ -152,16 +111,14 @@ def _blocks(evaluation: dg.AssetCheckEvaluation) -> bool:
     return bool(evaluation.blocking) and evaluation.severity == dg.AssetCheckSeverity.ERROR
 
 
-def _run(
-    instance: dg.DagsterInstance, spec: UseCaseSpec, run: dg.DagsterRun, entry: EventLogEntry
-) -> RunEnd | None:
-    selected = run.asset_selection
+def _run(instance: dg.DagsterInstance, spec: UseCaseSpec, run: Ended) -> RunEnd | None:
+    selected = run.selected
     own = (
         names(spec) if selected is None else {key.path[-1] for key in selected if _is_of(key, spec)}
     )
     if not own:
         return None
-    if _kind(entry) == dg.DagsterEventType.RUN_SUCCESS:
+    if run.succeeded:
         return RunEnd(run.run_id, succeeded=True, assets=frozenset(own))
     failed, refused = _failures(instance, spec, run.run_id)
     if not failed and selected is None:
@@ -172,7 +129,7 @@ def _run(
         return None
     assets = frozenset(told or own)
     causes = "; ".join(f"{asset}: {cause}" for asset, cause in told.items())
-    cause = causes or f"the run did not begin: {_line(entry.user_message or entry.message)}"
+    cause = causes or f"the run did not begin: {_line(run.message)}"
     return RunEnd(run.run_id, succeeded=False, assets=assets, cause=cause)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import dagster as dg
 
@@ -182,13 +181,11 @@ def _late(look: Look, name: str) -> Seen:
 
 def _endpoint(look: Look) -> Seen:
     from mlops_assets.adapters.endpoints.client import connect, request
-    from mlops_assets.adapters.endpoints.state import paths_of
+    from mlops_assets.adapters.endpoints.targets import given_up
 
     name = look.spec.name
     record = documents.read(look.platform.documents_url, name, "endpoint", EndpointRecord)
-    local = paths_of(name, look.platform.endpoints_dir)
-    given_up = Path(local.folder).exists() and not local.endpoint.exists()
-    if record is None or given_up:
+    if record is None or given_up(name, look.platform.endpoints_url):
         look.silent = 0
         return happenings.endpoint(look.teller, "", 0, look.open)
     try:

@@ -104,18 +104,18 @@ def prediction_log_source(spec: UseCaseSpec) -> Source:
         recorded: Mapping[str, PartitionInputs],
         after: str,
     ) -> Had:
-        from mlops_assets.adapters.endpoints.state import paths_of
+        from mlops_assets.adapters.endpoints.targets import prediction_log_of
         from mlops_assets.adapters.prediction_logs import log_versions
 
         del after
-        folder = paths_of(spec.name, platform.endpoints_dir).predictions
-        if not days or not folder.exists():
+        if not days:
             return Had({})
+        log_dir = prediction_log_of(spec.name, platform.endpoints_url, platform.documents_url)
         settled = {
             day: recorded[day].inputs
             for day in days[:-LOG_DAYS]
             if day in recorded and recorded[day].digest
         }
-        return Had(log_versions(folder, window_of(days, spec.timezone), settled) | settled)
+        return Had(log_versions(log_dir, window_of(days, spec.timezone), settled) | settled)
 
     return Source("prediction_log", look)

@@ -8,7 +8,7 @@ from mlops_assets.adapters.backtest_cache import Cache
 from mlops_assets.adapters.functions import Functions
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.spec import UseCaseSpec
-from mlops_assets.lifecycle.assets import asset_key, common
+from mlops_assets.lifecycle.assets import asset_key, common, placed
 from mlops_assets.lifecycle.backtest.engine import Backtest, Options, backtest
 from mlops_assets.lifecycle.platform import Platform
 
@@ -35,6 +35,7 @@ def backtest_asset(spec: UseCaseSpec, functions: Functions) -> dg.AssetsDefiniti
             "each, and a recommendation. On request.",
             [spec.model.engine, "polars"],
         ),
+        **placed(spec, "backtest"),
         deps=[asset_key(spec, name) for name in (*spec.feature_views, spec.events.dataset)],
     )
     def _backtest(

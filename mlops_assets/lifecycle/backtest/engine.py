@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from mlops_assets import clock
 from mlops_assets.adapters.backtest_cache import Cache
 from mlops_assets.adapters.functions import Functions
+from mlops_assets.core.compute_stages import profile_name
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.core.windows import Window
@@ -184,7 +185,7 @@ def _compared(
         length: {window: cells[window] for window in family} for length, family in families.items()
     }
     matrices = {length: losses(found, first, span.window.end) for length, found in of.items()}
-    profile = spec.retraining.compute
+    profile = profile_name(spec, "model")
     seconds = {
         length: sum(cell.fitted.seconds for cell in found.values()) / len(found)
         for length, found in of.items()
@@ -248,7 +249,7 @@ def _replays(
             first=matrix.trained_until[0],
             costs=Costs(
                 price_per_training=prices[length],
-                currency=price_of(spec.retraining.compute).currency,
+                currency=price_of(profile_name(spec, "model")).currency,
                 budget_per_month=candidate.retraining.budget_per_month,
             ),
             rows=matrix.rows,

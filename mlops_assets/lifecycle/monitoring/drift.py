@@ -14,7 +14,7 @@ import dagster as dg
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.monitoring_records import AlarmsRecord, DriftRecord
 from mlops_assets.core.spec import ColumnType, UseCaseSpec
-from mlops_assets.lifecycle.assets import DAY_BACKFILL, asset_key, common, days, table_name
+from mlops_assets.lifecycle.assets import DAY_BACKFILL, asset_key, common, days, placed, table_name
 from mlops_assets.lifecycle.automation import carries
 from mlops_assets.lifecycle.monitoring.day_alarms import keep_alarms
 from mlops_assets.lifecycle.monitoring.day_tables import days_until, read_present
@@ -213,6 +213,7 @@ def drift_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
             "training data: features weighted by importance, score and label.",
             ["polars", "evidently"],
         ),
+        **placed(spec, DRIFT),
         partitions_def=days(spec),
         backfill_policy=DAY_BACKFILL,
         automation_condition=carries(),

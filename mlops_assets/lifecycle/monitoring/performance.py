@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_assets.core.spec import ColumnType, UseCaseSpec
-from mlops_assets.lifecycle.assets import DAY_BACKFILL, asset_key, common, days, table_name
+from mlops_assets.lifecycle.assets import DAY_BACKFILL, asset_key, common, days, placed, table_name
 from mlops_assets.lifecycle.automation import carries
 from mlops_assets.lifecycle.monitoring.day_tables import days_until, read_present
 from mlops_assets.lifecycle.monitoring.drift_days import COLUMNS as DRIFT_COLUMNS
@@ -158,6 +158,7 @@ def performance_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
             "its own holdout: realized on outcomes, and estimated before they are known.",
             ["polars"],
         ),
+        **placed(spec, PERFORMANCE),
         partitions_def=days(spec),
         backfill_policy=DAY_BACKFILL,
         automation_condition=carries(),

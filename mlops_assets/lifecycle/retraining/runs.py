@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from mlops_assets.adapters.prices import training_cost
+from mlops_assets.core.compute_stages import profile_name
 from mlops_assets.core.retraining_guards import failed
 from mlops_assets.core.retraining_records import Decision, Training
 from mlops_assets.core.spec import UseCaseSpec
@@ -97,7 +98,7 @@ def ended(
             # Runs have the machine's time, which is not the clock's in a replay.
             "ended": max(training.started, min(at, now)),
             "seconds": seconds,
-            "cost": training_cost(seconds, spec.retraining.compute),
+            "cost": training_cost(seconds, profile_name(spec, "model")),
             "dagster_run_id": last.dagster_run.run_id,
         }
     )

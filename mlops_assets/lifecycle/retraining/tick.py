@@ -14,6 +14,7 @@ import dagster as dg
 from pydantic import AwareDatetime
 
 from mlops_assets.adapters import decisions, documents, prices
+from mlops_assets.core.compute_stages import profile_name
 from mlops_assets.core.errors import PermanentError, TransientError
 from mlops_assets.core.monitoring_records import DriftRecord, PerformanceRecord
 from mlops_assets.core.records import PromotionRecord, Record
@@ -189,7 +190,7 @@ def _known(spec: UseCaseSpec, url: str) -> _Known:
 
 def _digest(spec: UseCaseSpec, known: _Known) -> str:
     signals = known.missing if known.signals is None else known.signals.model_dump_json()
-    price = prices.price_of(spec.retraining.compute)
+    price = prices.price_of(profile_name(spec, "model"))
     text = "\n".join([spec.retraining.model_dump_json(), price.model_dump_json(), signals])
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -249,7 +250,7 @@ def _runs(
             decisions.record_training(lake, end)
             log.append(
                 f"training {end.run_key} {end.outcome} after {end.seconds:.0f} s, for "
-                f"{end.cost:.4g} {prices.price_of(spec.retraining.compute).currency}"
+                f"{end.cost:.4g} {prices.price_of(profile_name(spec, 'model')).currency}"
             )
         elif still_runs(spec.retraining, training, now) and runs.lost(training, own, now):
             requests.append(_request(spec, training, known, ("requested again",)))

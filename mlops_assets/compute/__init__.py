@@ -1,0 +1,1 @@
+"""Where steps run: the executor of staging and production, and what it leaves behind."""

@@ -1,0 +1,47 @@
+"""Which compute profile each asset of a use case runs with."""
+
+from collections.abc import Iterator, Mapping
+
+from mlops_assets.core.compute import ComputeProfile
+from mlops_assets.core.errors import SpecError
+from mlops_assets.core.spec import STAGES, UseCaseSpec
+
+DEFAULTS = {"model": "gpu_spot", "tuning": "gpu_spot", "backtest": "cpu_spot"}
+"""What trains for long goes to spot nodes; everything else takes less than starting a pod does."""
+
+_OTHERS = "cpu"
+
+_NOT_RUN = "retraining"
+"""The stage that is decided by a sensor, and runs nowhere."""
+
+
+def profile_name(spec: UseCaseSpec, asset: str) -> str:
+    """The name of the compute profile of the use case's asset."""
+    return spec.compute.get(asset, DEFAULTS.get(asset, _OTHERS))
+
+
+def compute_problems(
+    spec: UseCaseSpec, profiles: Mapping[str, ComputeProfile]
+) -> Iterator[SpecError]:
+    """Each entry of the use case's ``compute`` that names no asset, or no profile that fits it."""
+    assets = [
+        *spec.datasets,
+        *spec.feature_views,
+        *(stage for stage in STAGES if stage != _NOT_RUN),
+        *(["tuning"] if spec.tuning is not None else []),
+    ]
+    for asset, name in spec.compute.items():
+        at = ("compute", asset)
+        if asset not in assets:
+            known = ", ".join(assets)
+            yield SpecError(at, f"there is no asset {asset!r} that runs; known: {known}")
+        elif name not in profiles:
+            yield SpecError(
+                at, f"there is no compute profile {name!r}; known: {', '.join(profiles)}"
+            )
+        elif asset == "endpoint" and profiles[name].pod == "own":
+            yield SpecError(
+                at,
+                f"profile {name!r} has a pod of its own, which may ask nothing of Kubernetes, and "
+                "the endpoint is deployed there; choose one with pod: worker",
+            )
