@@ -2,7 +2,7 @@
 # Both set up the virtual environment first, once; it is set up again when the lock changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint bench clean lock stop images
+.PHONY: help setup demo dev test test-kubernetes test-kubernetes-quick lint bench clean lock stop images
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -45,6 +45,13 @@ dev: setup ## Dagster's UI on http://127.0.0.1:3000 (PORT=3001; REPLAY=1 with li
 
 test: setup ## run the tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-kubernetes: setup ## the platform on the two-node cluster of ../shared/kubernetes, interrupted in every way (an hour)
+	@TAG=dev BUILD_IMAGE=$(abspath ../shared/kubernetes/build-image) deployments/images/build
+	@MLOPS_TEST_KUBERNETES=1 $(BIN)/python -m pytest tests/kubernetes $(PYTEST_ARGS)
+
+test-kubernetes-quick: setup ## a short part of it, on the images that are there
+	@MLOPS_TEST_KUBERNETES=1 $(BIN)/python -m pytest tests/kubernetes -m kubernetes_quick $(PYTEST_ARGS)
 
 lint: setup ## ruff, pyright, import-linter, yamllint
 	$(BIN)/ruff check .

@@ -28,9 +28,8 @@ def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
     for part in parts:
         for key, value in part.items():
             old = result.get(key)
-            if isinstance(old, Mapping) and isinstance(value, Mapping):
-                value = merged(old, value)
-            result[key] = value
+            maps = isinstance(old, Mapping) and isinstance(value, Mapping)
+            result[key] = merged(old or {}, value) if maps else value
     return result
 
 

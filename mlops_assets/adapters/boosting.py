@@ -1,16 +1,15 @@
-"""Rounds of XGBoost that may be cut anywhere and continued to the same bytes.
+"""Rounds of XGBoost that may be cut and continued to the same bytes.
 
 What makes them so, in XGBoost 3.2 (found by reading its source, held by tests):
 
 - With ``seed_per_iteration`` the process-wide generator is seeded with the base seed and the
   round's number before each round: rows are sampled alike wherever the round runs.
 - The sampler of columns has a generator of its own, seeded from that one when the tree updater is
-  made. Loading the configuration makes the updater anew, so that is done before each round.
+  made. Loading the configuration makes the updater anew, without a copy of the booster.
 - The intercept is estimated in the first round and is part of the model from then on.
 - On CPUs the margins of a continued booster, computed at once, are those of one that was never cut:
   leaves are added tree by tree, in one order, in 32 bits. A GPU adds them up first and is off by
-  rounding, and making its updater anew is dear. There, every segment begins with a booster that is
-  read from the bytes of the one before: it may be cut between segments, not inside.
+  rounding: there, the booster is read from its own bytes where it may be cut, as if it had been.
 
 ``xgboost.train`` would do none of this: it counts rounds from 0 again, forgets the losses before
 and the margins of its cache, and copies the booster.
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlops_assets.core.errors import InterruptedTrainingError
-from mlops_assets.core.segments import PARTS, Plan
+from mlops_assets.core.segments import PARTS, Plan, exact_rounds
 
 if TYPE_CHECKING:
     import xgboost
@@ -97,8 +96,9 @@ def boost(
     """Train as ``plan`` says, from the newest checkpoint of ``keeper`` on.
 
     ``matrices`` are those of the train and the validation part, by name. Of several processes that
-    train one booster together, all give the same ``keeper`` and one of them ``saves``. Raises
-    InterruptedTrainingError after the round in which ``interruption`` received a signal, saved.
+    train one booster together, all give the same ``keeper`` and one of them ``saves``. When
+    ``interruption`` has received a signal, it trains on to where it can be cut, saves, and raises
+    InterruptedTrainingError.
     """
     training = _Training(parameters, matrices, plan)
     resumed_from = 0 if keeper is None else training.restore(keeper)
@@ -107,12 +107,13 @@ def boost(
         if on_round is not None:
             on_round(training.done, *(training.losses[part][-1] for part in PARTS))
         told = interruption is not None and interruption.received is not None
-        if keeper is not None and saves and training.is_due(told):
+        ends = told and plan.can_be_cut(training.losses)
+        if keeper is not None and saves and (ends or plan.is_saved(training.losses)):
             keeper.save(training.done, training.losses, training.raw())
-        if told:
+        if ends:
             raise InterruptedTrainingError(
-                f"the process was told to end during round {training.done} of at most "
-                f"{plan.rounds}: run it again, and it goes on from the last checkpoint"
+                f"the process was told to end, and training did after round {training.done} of at "
+                f"most {plan.rounds}: run it again, and it goes on from the last checkpoint"
             )
     return Boosted(training.booster, training.losses, resumed_from)
 
@@ -167,9 +168,7 @@ class _Training:
         import xgboost as xgb
 
         for checkpoint in keeper.found():
-            if not (
-                self._plan.is_exact(checkpoint.rounds) or self._plan.is_finished(checkpoint.losses)
-            ):
+            if not self._plan.can_be_cut(checkpoint.losses):
                 keeper.refuse(checkpoint.rounds, "it was saved inside a segment")
                 continue
             try:
@@ -187,15 +186,11 @@ class _Training:
         self._begin(None)
         return 0
 
-    def is_due(self, told: bool) -> bool:
-        """Whether to save now: a segment or the training has ended, or the process is to end."""
-        return self._plan.is_saved(self.losses) or (told and self._plan.is_exact(self.done))
-
     def add_round(self) -> None:
         """Train the next round, and append its losses."""
-        if self.done and self._plan.exact_rounds > 1 and self._plan.is_exact(self.done):
-            self._begin(self.raw())
-        if self._plan.exact_rounds == 1:
+        if self._plan.is_exact(self.done):
+            if self.done and self._parameters.get("device", "cpu") != "cpu":
+                self._begin(self.raw())
             self.booster.load_config(self._config)
         (train_data, _), *_ = self._matrices
         self.booster.update(train_data, self.done)
@@ -220,11 +215,11 @@ class _Training:
         self._config = self.booster.save_config()
 
 
-def plan_of(spec: "ModelSpec", device: str = "cpu") -> Plan:
-    """The plan of a training on ``device``."""
+def plan_of(spec: "ModelSpec", rows: int, features: int) -> Plan:
+    """The plan of a training on ``rows`` rows of the train part, of all processes together."""
     return Plan(
         rounds=spec.rounds,
         segment_rounds=spec.segment_rounds,
         early_stopping_rounds=spec.early_stopping_rounds,
-        exact_rounds=1 if device == "cpu" else spec.segment_rounds,
+        exact_rounds=exact_rounds(spec.segment_rounds, rows, features),
     )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mlops_assets.adapters.xgboost_engine import TrainedModel
 
 _HEAR_SECONDS = 1.0
-# Until a round ends and is saved, with time left of the 90 s that a step's pod has to end.
+# Until training can be cut and is saved, with time left of the 90 s that a step's pod has to end.
 _END_SECONDS = 60.0
 # Ray waits a minute for room for the workers each time: new nodes come up in a few.
 _PLACEMENTS = 10
@@ -92,8 +92,9 @@ def train(
 
     Raises what that engine raises, PermanentError when there is no cluster or its image is
     another one, and TransientError when workers are lost more often than ``spec.ray`` allows, or
-    the cluster has no room for them. On SIGTERM and SIGINT it saves after the round under way and
-    raises InterruptedTrainingError, or for SIGINT what its handler raises.
+    the cluster has no room for them. On SIGTERM and SIGINT it trains on to where it can be cut, a
+    few seconds at most, saves and raises InterruptedTrainingError, or for SIGINT what its handler
+    raises.
     """
     from mlops_assets.adapters.environment import package_versions
     from mlops_assets.adapters.xgboost_engine import _checked_parameters

@@ -172,7 +172,8 @@ def train_together(
     """Trains with the other workers; the first one keeps checkpoints and returns the model.
 
     ``tell`` hears of each round of the first worker, and of notes; it answers whether the training
-    is to be saved and to end. Then InterruptedTrainingError is raised. Raises PermanentError where
+    is to end. Where it can be cut next, InterruptedTrainingError is raised then, with a ``place``
+    saved. Raises PermanentError where
     a row, a label or the worker's packages are not as they have to be.
     """
     from xgboost import collective
@@ -185,7 +186,8 @@ def train_together(
     first, workers = collective.get_rank() == 0, collective.get_world_size()
     summaries = summaries_of_all(task)
     signature = signature_of(task, summaries, workers)
-    plan = plan_of(task.spec)
+    rows = sum(one["rows"]["train"] for one in summaries)
+    plan = plan_of(task.spec, rows, len(task.features))
     keeper = task.place and _keeper(task, task.place, signature, plan, tell)
     told = Interruption()
 

@@ -97,9 +97,9 @@ def train(
 
     With a ``place``, checkpoints are kept there, and a training that was cut goes on from the last
     one to the bytes that it would have had; ``note`` hears of checkpoints that cannot be used or
-    saved. On SIGTERM and SIGINT it saves after the round under way, and raises
-    InterruptedTrainingError, or for SIGINT what its handler raises. Without a place neither
-    happens.
+    saved. On SIGTERM and SIGINT it trains on to where it can be cut, a few seconds at most, saves
+    and raises InterruptedTrainingError, or for SIGINT what its handler raises. Without a place
+    neither happens.
 
     Raises SchemaError for a column that is missing or of the wrong type and for infinite values,
     PermanentError for a part without rows or with one class, and for a wrong parameter.
@@ -145,7 +145,7 @@ def train(
 
     train_data = quantised("train", None)
     matrices = {"train": train_data, "validation": quantised("validation", train_data)}
-    plan = plan_of(spec, device)
+    plan = plan_of(spec, rows["train"].height, len(features))
     keeper = place and keeper_of(
         place, signature=signature, parameters=parameters, plan=plan, device=device, note=note
     )

@@ -13,6 +13,7 @@ from dagster._core.definitions.executor_definition import multiple_process_execu
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.step_delegating import StepDelegatingExecutor
 
+from mlops_assets.core.compute import PLACE_TAG
 from mlops_assets.core.errors import PermanentError
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class PlacingExecutor(StepDelegatingExecutor):
             handler,
             retries=RetryMode.ENABLED,
             check_step_health_interval_seconds=health_seconds,
+            # Their output is captured process-wide: two at a time would have each other's.
+            tag_concurrency_limits=[{"key": PLACE_TAG, "value": "worker", "limit": 1}],
             # A pod that replaces another one then leaves a step alone that was started.
             should_verify_step=True,
         )

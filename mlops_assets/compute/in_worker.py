@@ -1,15 +1,12 @@
 """Steps inside the run worker: one at a time, in a thread, so that pods are watched meanwhile.
 
 A thread costs nothing and has the definitions already. Its crash is the run worker's, whose run
-monitoring starts another one, which takes over the steps that run in pods and counts the attempt
-that was lost. What may take the process down with it belongs into a pod of its own.
+monitoring starts another one, which takes over the steps that run in pods and executes this one
+again. What may take the process down with it belongs into a pod of its own.
 """
 
-import queue
 import sys
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dagster import DagsterEvent
@@ -21,42 +18,46 @@ if TYPE_CHECKING:
     from dagster._core.execution.context.system import IStepContext
     from dagster._grpc.types import ExecuteStepArgs
 
-Work = Callable[[], None]
+_BEGIN_SECONDS = 60
+"""Longer than a busy machine needs to prepare a step's context."""
 
 
-@dataclass
 class InWorker:
-    """Runs steps in the order in which they were asked for; logs are captured process-wide, so two
-    at a time would have each other's.
-    """
+    """The thread of the step that is under way inside the run worker."""
 
-    _waiting: "queue.SimpleQueue[tuple[str, Work]]" = field(default_factory=queue.SimpleQueue)
-    _known: dict[str, bool] = field(default_factory=dict)
-    _thread: threading.Thread | None = None
+    def __init__(self) -> None:
+        self._key: str | None = None
+        self._thread: threading.Thread | None = None
 
-    def submit(self, key: str, work: Work) -> None:
-        """Run ``work`` when what was submitted before is done."""
-        self._known[key] = True
-        self._waiting.put((key, work))
-        if self._thread is None:
-            # The process does not wait for it at its end: a run that was canceled is over.
-            self._thread = threading.Thread(target=self._run, name="step", daemon=True)
-            self._thread.start()
+    def start(self, key: str, context: "IStepContext", args: "ExecuteStepArgs") -> None:
+        """Execute a step in a thread; returns when its context is prepared.
+
+        To prepare it Dagster configures Python's logging, which takes the lock of the logging
+        module and then those of all handlers. A thread that logs an event holds its handler's and
+        may want the module's: so this one, which logs the run's events, waits for that long.
+        """
+        if self._thread is not None:
+            # It has said how the step ended, and is tidying up: its output is still captured.
+            self._thread.join()
+        begun = threading.Event()
+        self._key = key
+        # The process does not wait for it at its end: a run that was canceled is over.
+        self._thread = threading.Thread(
+            target=_execute_step, args=(context, args, begun), name=f"step {key}", daemon=True
+        )
+        self._thread.start()
+        begun.wait(_BEGIN_SECONDS)
 
     def runs(self, key: str) -> bool:
-        """Whether the step waits or is under way in this process."""
-        return self._known.get(key, False)
+        """Whether the step is under way in this process."""
+        return self._key == key and self._thread is not None and self._thread.is_alive()
 
-    def _run(self) -> None:
-        while True:
-            key, work = self._waiting.get()
-            try:
-                work()
-            finally:
-                self._known[key] = False
+    def abandon(self) -> None:
+        """Wait no longer for the step that is under way: it has overrun its time."""
+        self._thread = None
 
 
-def execute_step(context: "IStepContext", args: "ExecuteStepArgs") -> None:
+def _execute_step(context: "IStepContext", args: "ExecuteStepArgs", begun: threading.Event) -> None:
     """Execute a step as a process of its own would, with the definitions that are loaded here.
 
     Its events go to the event log, where the executor reads them.
@@ -78,10 +79,12 @@ def execute_step(context: "IStepContext", args: "ExecuteStepArgs") -> None:
             run_config=run.run_config,
         )
         for _ in events:
-            pass
-    except BaseException:  # noqa: BLE001  # the thread goes on with the next step
+            begun.set()
+    except BaseException:  # noqa: BLE001  # said in the log; the health check sees the end
         DagsterEvent.engine_event(
             context,
             "the step ended outside of its own code",
             EngineEventData(error=serializable_error_info_from_exc_info(sys.exc_info())),
         )
+    finally:
+        begun.set()

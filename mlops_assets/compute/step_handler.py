@@ -19,7 +19,7 @@ from dagster_shared.error import SerializableErrorInfo
 from mlops_assets.adapters.compute_profiles import profile_named, profiles
 from mlops_assets.clock import now
 from mlops_assets.compute import accounts, history
-from mlops_assets.compute.in_worker import InWorker, execute_step
+from mlops_assets.compute.in_worker import InWorker
 from mlops_assets.compute.pods import StepPods
 from mlops_assets.core.compute import PROFILE_TAG, ComputeProfile
 from mlops_assets.core.compute_pods import RUNS, End, Limits, Standing, standing
@@ -225,7 +225,7 @@ class PlacingStepHandler(StepHandler):
             yield DagsterEvent.step_worker_starting(
                 context, message=f'Executing step "{key}" inside the run worker.', metadata={}
             )
-            self._in_worker.submit(key, lambda: execute_step(context, args))
+            self._in_worker.start(key, context, args)
             return
         try:
             yield from self._pods.launch(handler_context, attempt.profile, profile)
@@ -259,6 +259,7 @@ class PlacingStepHandler(StepHandler):
         profile, attempt = watched.profile, watched.attempt
         if profile.pod == "worker":
             if waited > profile.runtime_seconds:
+                self._in_worker.abandon()
                 return Standing("deadline", f"{key} ran for longer than its profile allows")
             if self._in_worker.runs(key):
                 return RUNS

@@ -13,6 +13,8 @@ GPU = "nvidia.com/gpu"
 
 PROFILE_TAG = "mlops/compute_profile"
 """Op tag: the profile that the asset names."""
+PLACE_TAG = "mlops/place"
+"""Op tag of steps inside the run worker, with the value ``worker``: one runs at a time."""
 POD_TAG = "dagster-k8s/config"
 """Op tag: the pod that dagster-k8s makes of a step."""
 
@@ -178,7 +180,7 @@ def check_fallbacks(profiles: Mapping[str, ComputeProfile], place: str) -> None:
 def op_tags(name: str, profile: ComputeProfile) -> dict[str, object]:
     """What the asset's op is tagged with: its profile, and the pod where it has one of its own."""
     if profile.pod == "worker":
-        return {PROFILE_TAG: name}
+        return {PROFILE_TAG: name, PLACE_TAG: profile.pod}
     return {PROFILE_TAG: name, POD_TAG: pod_config(profile)}
 
 
@@ -194,8 +196,9 @@ def pod_config(profile: ComputeProfile) -> dict[str, object]:
         "termination_grace_period_seconds": profile.grace_seconds,
         # The pod's own limit counts from its scheduling; a Job's would count the wait for a node.
         "active_deadline_seconds": profile.runtime_seconds,
-        # A step asks nothing of Kubernetes.
-        "automount_service_account_token": False,
+        # A step asks nothing of Kubernetes, and its account may do nothing; but the launcher is
+        # part of Dagster's instance, and there is no instance without a token.
+        "automount_service_account_token": True,
         "restart_policy": "Never",
     }
     if profile.priority_class is not None:

@@ -1,8 +1,9 @@
 """Training in segments: when it saves, when it ends, which rounds it keeps, and what it is.
 
-A training is a list of boosting rounds. What a round draws depends on the base seed and the round's
-number alone, so that the list may be cut after any round, continued in another process, and be the
-same list. Early stopping is a function of the log-losses so far: there is no other state.
+A training is a list of boosting rounds. Every few rounds it begins with fresh generators, whose
+seed comes from the base seed and the round's number: there it may be cut, continued in another
+process, and be the same list. Early stopping is a function of the log-losses so far: there is no
+other state.
 """
 
 import hashlib
@@ -19,6 +20,10 @@ SCHEME = 1
 PARTS = ("train", "validation")
 """The parts of a training set whose log-loss each round reports, in this order."""
 
+MOST_CELL_ROUNDS = 300_000_000
+"""Rows times features times rounds that may lie between a request to end and the place where a
+training can be cut: about 5 seconds of one core, which every grace period has."""
+
 Losses = Mapping[str, Sequence[float]]
 """The log-loss after each round, in order, by part: as many rounds in both."""
 
@@ -27,14 +32,14 @@ Losses = Mapping[str, Sequence[float]]
 class Plan:
     """How many rounds at most, and after which it saves; all at least 1.
 
-    ``exact_rounds`` is how often a training can be cut and continued to the same bytes: after each
-    round on CPUs, after each segment on a GPU.
+    ``exact_rounds`` is after how many rounds each a training begins with fresh generators, and can
+    be cut and continued to the same bytes; ``segment_rounds`` is a multiple of it.
     """
 
     rounds: int
     segment_rounds: int
     early_stopping_rounds: int
-    exact_rounds: int = 1
+    exact_rounds: int
 
     def ends_segment(self, done: int) -> bool:
         """Whether ``done`` rounds are a whole number of segments."""
@@ -42,7 +47,7 @@ class Plan:
 
     def is_exact(self, done: int) -> bool:
         """Whether a training that is cut after ``done`` rounds can go on to the same bytes."""
-        return done > 0 and done % self.exact_rounds == 0
+        return done % self.exact_rounds == 0
 
     def is_finished(self, losses: Losses) -> bool:
         """Whether no further round is to be trained."""
@@ -54,9 +59,25 @@ class Plan:
         """Whether a checkpoint is due: a segment ends, or the training does."""
         return self.ends_segment(len(losses["validation"])) or self.is_finished(losses)
 
+    def can_be_cut(self, losses: Losses) -> bool:
+        """Whether all rounds so far can be kept: none is trained again."""
+        return self.is_exact(len(losses["validation"])) or self.is_finished(losses)
+
     def segments(self, first: int, done: int) -> int:
         """How many segments the rounds after ``first`` up to ``done`` are part of."""
+        if done == first:
+            return 0
         return math.ceil(done / self.segment_rounds) - first // self.segment_rounds
+
+
+def exact_rounds(segment_rounds: int, rows: int, features: int) -> int:
+    """After how many rounds each a training on so many rows and features begins afresh.
+
+    That costs 1 to 2 ms, so that small trainings do it once a segment; a large one does it so often
+    that it can be saved in time. Divides ``segment_rounds``.
+    """
+    most = max(1, MOST_CELL_ROUNDS // max(1, rows * features))
+    return max(n for n in range(1, min(most, segment_rounds) + 1) if segment_rounds % n == 0)
 
 
 def kept_rounds(validation: Sequence[float]) -> int:
@@ -87,8 +108,7 @@ def training_key(
     ``training_set`` is the digest of the rows; ``signature`` has the features in order, their types
     and categories; ``parameters`` are all that XGBoost is told, the seed too, but neither threads
     nor device. ``device`` (cpu, cuda) and ``machine`` (the processor's architecture) round
-    differently. The length of segments is part of it only where a training is not exact after each
-    round.
+    differently.
     """
     depends_on = {
         "scheme": SCHEME,

@@ -247,13 +247,16 @@ class RaySpec(Spec):
         default=2, ge=1, le=1000, description="Processes that share the rows. Default: 2."
     )
     cpus_per_worker: int = Field(
-        default=1, ge=1, le=256, description="CPUs of each worker, in cores. Default: 1."
+        default=1,
+        ge=1,
+        le=256,
+        description="Cores that each worker has for its share of the rows. Default: 1.",
     )
     lost_workers: int = Field(
         default=3,
         ge=0,
-        description="Losses of workers after which the step fails; after each one before, training "
-        "goes on from its last checkpoint. Default: 3.",
+        description="Losses of workers that a training stands; after each, the rounds since its "
+        "last checkpoint are trained again. Default: 3.",
     )
 
 
@@ -283,7 +286,7 @@ class ModelSpec(Spec):
         default=20,
         ge=1,
         description="Rounds between checkpoints: what an interruption without warning costs at "
-        "most. On CPUs it is no part of the model. Default: 20.",
+        "most. It is part of the model: each segment draws rows and columns anew. Default: 20.",
     )
     seed: int = Field(default=7, ge=0, description="Base random seed. Default: 7.")
 

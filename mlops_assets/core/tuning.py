@@ -159,6 +159,27 @@ def enough(
     )
 
 
+def numbers_of(record: TuningRecord) -> dict[str, float]:
+    """What Dagster charts."""
+    states = [one.state for one in record.trials]
+    numbers: dict[str, float] = {
+        "complete": states.count("complete"),
+        "pruned": states.count("pruned"),
+        "failed": states.count("failed"),
+        "cost": record.cost,
+        "seconds": sum(one.seconds for one in record.trials),
+        "cost_of_pruned": cost_of(
+            sum(one.seconds for one in record.trials if one.state == "pruned"),
+            record.price_per_hour,
+        ),
+    }
+    if record.best is not None and record.best.log_loss is not None:
+        numbers |= {"validation_log_loss": record.best.log_loss, "best_trial": record.best.number}
+    if record.now is not None and record.now.log_loss is not None:
+        numbers["validation_log_loss_now"] = record.now.log_loss
+    return numbers
+
+
 def to_paste(spec: UseCaseSpec, best: TrialRecord) -> str:
     """The YAML of ``model.parameters`` with the best trial's."""
     import yaml

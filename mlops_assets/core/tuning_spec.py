@@ -15,10 +15,10 @@ class Range(Spec):
     """Numbers from ``low`` to ``high``, both included."""
 
     low: int | float = Field(
-        description="Smallest value. Whole numbers are tried only where both ends are written "
-        "without a decimal point, so write 0.0 to 5.0 for a number with decimals."
+        description="Lower bound, itself included. Whole numbers are tried only where both ends "
+        "are written without a decimal point, so write 0.0 to 5.0 for a number with decimals."
     )
-    high: int | float = Field(description="Largest value.")
+    high: int | float = Field(description="Upper bound, itself included.")
     step: int | float | None = Field(
         default=None, gt=0, description="Distance of the values from each other. Default: any."
     )
@@ -49,13 +49,13 @@ class TuningSpec(Spec):
         "Other parameters stay as `model.parameters` has them.",
     )
     trials: int = Field(
-        default=30, ge=1, le=10_000, description="Most trials of a study. Default: 30."
+        default=30, ge=1, le=10_000, description="Upper bound of a study's trials. Default: 30."
     )
     budget_usd: float | None = Field(
         default=None,
         gt=0,
-        description="Most that a study's trials may cost, in USD, at the price of the compute "
-        "profile of the asset `tuning`. Default: no limit.",
+        description="Upper bound of what a study's trials may cost, in USD, at the price of the "
+        "compute profile of the asset `tuning`. Default: no limit.",
     )
     rounds: int | None = Field(
         default=None,
@@ -71,8 +71,8 @@ class TuningSpec(Spec):
     startup_trials: int = Field(
         default=5,
         ge=1,
-        description="Trials, the first ones, of which none is stopped and whose parameters are "
-        "drawn at random. Default: 5.",
+        description="The first trials, of which each takes all its rounds and has parameters that "
+        "are drawn at random. Default: 5.",
     )
     seed: int = Field(default=7, ge=0, description="Random seed of the search. Default: 7.")
 

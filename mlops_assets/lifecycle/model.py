@@ -88,9 +88,9 @@ def train_on(
     return model, frame
 
 
-def course_lines(course: "Course") -> dict[str, dg.RawMetadataValue]:
+def course_lines(course: "Course") -> dict[str, int | float | str]:
     """How a training went, as metadata: numbers are charted over the asset's materializations."""
-    said: dict[str, dg.RawMetadataValue] = {
+    said: dict[str, int | float | str] = {
         "device": course.device,
         "rounds_resumed_from": course.resumed_from,
         "segments": course.segments,

@@ -18,8 +18,8 @@ from mlops_assets.core.tuning import (
     AS_CONFIGURED,
     TuningRecord,
     configured,
-    cost_of,
     enough,
+    numbers_of,
     spent,
     study_name,
     to_paste,
@@ -281,7 +281,7 @@ def tuning_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             value=record,
             metadata={
-                **_numbers(record),
+                **numbers_of(record),
                 "stopped": record.stopped,
                 "study": record.study,
                 "mlflow_run_id": record.mlflow_run_id,
@@ -297,24 +297,3 @@ def tuning_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
         )
 
     return _tuning
-
-
-def _numbers(record: TuningRecord) -> dict[str, float]:
-    """What Dagster charts."""
-    states = [one.state for one in record.trials]
-    numbers: dict[str, float] = {
-        "complete": states.count("complete"),
-        "pruned": states.count("pruned"),
-        "failed": states.count("failed"),
-        "cost": record.cost,
-        "seconds": sum(one.seconds for one in record.trials),
-        "cost_of_pruned": cost_of(
-            sum(one.seconds for one in record.trials if one.state == "pruned"),
-            record.price_per_hour,
-        ),
-    }
-    if record.best is not None and record.best.log_loss is not None:
-        numbers |= {"validation_log_loss": record.best.log_loss, "best_trial": record.best.number}
-    if record.now is not None and record.now.log_loss is not None:
-        numbers["validation_log_loss_now"] = record.now.log_loss
-    return numbers

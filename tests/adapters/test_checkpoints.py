@@ -81,7 +81,9 @@ def test_a_damaged_one_is_refused_and_the_one_before_is_used(
     assert [each.rounds for each in reader.found()] == [20]
     assert len(reader.refused) == 3
     for reason, words in zip(
-        reader.refused, ("mlops-checkpoint-9", "another training", "cut or was altered"), strict=True
+        reader.refused,
+        ("mlops-checkpoint-9", "another training", "cut or was altered"),
+        strict=True,
     ):
         assert words in reason
     assert all(reader.url in line for line in said)

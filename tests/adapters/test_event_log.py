@@ -9,8 +9,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.storage.runs import SqliteRunStorage
 
 from mlops_assets.adapters.event_log import KeptConnectionsEventLog
+from mlops_assets.adapters.run_storage import KeptConnectionsRunStorage
 
 _DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-01-08")
 
@@ -32,11 +34,14 @@ def _broken() -> None:
 
 
 def _overrides(folder: Path, storage: type[SqliteEventLogStorage]) -> dict[str, object]:
+    # Beside Dagster's own event log, its own run storage.
+    runs = SqliteRunStorage if storage is SqliteEventLogStorage else KeptConnectionsRunStorage
+
     def place(module: str, name: str, part: str) -> dict[str, object]:
         return {"module": module, "class": name, "config": {"base_dir": str(folder / part)}}
 
     return {
-        "run_storage": place("dagster._core.storage.runs", "SqliteRunStorage", "runs"),
+        "run_storage": place(runs.__module__, runs.__name__, "runs"),
         "schedule_storage": place(
             "dagster._core.storage.schedules", "SqliteScheduleStorage", "schedules"
         ),
@@ -89,6 +94,7 @@ def test_a_run_leaves_the_same_events_as_in_dagsters_own_log(
             key = dg.AssetKey("days")
             record = instance.get_latest_materialization_event(key)
             assert record is not None
+            assert isinstance(instance.run_storage, KeptConnectionsRunStorage) == (name == "kept")
             told.append(
                 (
                     _story(instance, run_id),

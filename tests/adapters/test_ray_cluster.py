@@ -170,7 +170,7 @@ def test_more_losses_than_are_allowed_end_the_step_and_the_next_attempt_goes_on(
     assert model.data == uninterrupted.data
 
 
-def test_told_to_end_it_saves_after_the_round_under_way(
+def test_told_to_end_it_saves_and_no_round_is_trained_again(
     rows: Rows,
     uninterrupted: TrainedModel,
     tmp_path: Path,

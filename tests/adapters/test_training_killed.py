@@ -27,7 +27,7 @@ def test_a_training_that_is_killed_ten_times_gives_the_bytes_of_one_that_was_not
     # Processes that begin with the libraries loaded, and without this one's threads.
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(LIBRARIES)
-    moments = random.Random(name)
+    moments = random.Random(name)  # noqa: S311 - no secret
     segment = SPECS[name].segment_rounds
     kills = begun = 0
     while kills < KILLS:

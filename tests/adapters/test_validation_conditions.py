@@ -54,9 +54,6 @@ EXPECTATIONS = dict(
         ]
     )
 )
-UNKNOWN = {4, 15, 17, 20, 21, 22}
-"""Those whose condition alone does not say that they are met, unless every row meets it."""
-
 ROWS = st.lists(
     st.fixed_dictionaries(
         {
@@ -81,18 +78,16 @@ SCHEMA = pa.schema(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ROWS)
 def test_what_a_condition_alone_says_is_what_great_expectations_says(
     rows: list[dict[str, object]],
 ) -> None:
-    """Nothing counts as met that is not; and what is met is nearly always seen at once."""
+    """Nothing counts as met that is not."""
     frame = comparable(frame_of([pa.Table.from_pylist(rows, SCHEMA)]))
     judged = engine._pass(frame, EXPECTATIONS, engine._batches())
     holds = {n for n, outcome in judged.items() if outcome.success}
-    found = met(frame, EXPECTATIONS)
-    assert found <= holds
-    assert holds - found <= UNKNOWN
+    assert met(frame, EXPECTATIONS) <= holds
 
 
 class Stricter(gxe.ExpectColumnValuesToNotBeNull):
@@ -109,8 +104,11 @@ def test_a_subclass_is_left_to_great_expectations() -> None:
     assert met(frame, both) == {0}
 
 
-def test_a_suite_that_is_met_needs_no_plan_of_great_expectations() -> None:
-    """Of thirty expectations that all hold, none goes the long way."""
-    frame = frame_of([pa.table({"number": [1.0, 2.0], "text": ["a", "b"]})])
-    suite = {n: gxe.ExpectColumnValuesToNotBeNull(column="number") for n in range(30)}
-    assert met(frame, suite) == set(suite)
+def test_on_a_sound_day_every_condition_about_rows_is_seen_to_be_met() -> None:
+    """What every row does not meet, and what is not about rows, goes the long way."""
+    hours = [START + timedelta(hours=n) for n in range(3)]
+    day = pa.table(
+        [[0.0, 0.5, None], [1, 2, 3], ["a", None, "b"], hours, [*hours[1:], None]], schema=SCHEMA
+    )
+    sound = set(EXPECTATIONS) - {0, 3, 4, 5, 7, 19, 20, 21, 22}
+    assert met(comparable(frame_of([day])), EXPECTATIONS) == sound

@@ -139,6 +139,16 @@ def test_nothing_to_tell_reads_no_table(desk: Desk) -> None:
     assert desk.watch() == before
 
 
+def test_an_alert_that_stays_open_is_not_written_down_again(desk: Desk) -> None:
+    """That it was seen once more is no news."""
+    desk.write("drift", _drift("drift"))
+    assert desk.tick() == ["raised drift version 1"]
+    memory = Path(desk.project.places.documents) / "visits" / f"{alerting.DOCUMENT}.json"
+    before = memory.read_bytes(), memory.stat().st_mtime_ns
+    assert desk.tick(0.1) == []
+    assert (memory.read_bytes(), memory.stat().st_mtime_ns) == before
+
+
 def test_a_failed_run_is_told_once_until_its_assets_succeed(desk: Desk) -> None:
     """Its subject is the asset that failed, its cause what the asset's own code said."""
     desk.project.faults({"2024-03-02": "wrong_type"})

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,14 +12,14 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from compute_location import SAYS
+from compute_location import SLOW
 from compute_support import Runs, execute_pod, executing, run_worker
 from dagster._utils.interrupts import capture_interrupts
 from fake_kubernetes import FakeCluster, condition
 
 from mlops_assets.adapters.compute_profiles import OWN_FILE_VARIABLE
 from mlops_assets.core import compute_pods
-from mlops_assets.core.compute import PROFILE_VARIABLE
+from mlops_assets.core.errors import InterruptedTrainingError, PermanentError, TransientError
 
 PROFILES = """\
 profiles:
@@ -47,19 +49,25 @@ Ending = Callable[[FakeCluster, str, str], None]
 """What becomes of a pod: takes the cluster, the Job's and the pod's name."""
 
 
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """One instance for all tests: to make one takes longer than a run does."""
+    with run_worker(tmp_path_factory.mktemp("instance"), FakeCluster()) as found:
+        yield found
+
+
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
-    """An instance beside a cluster with one spot node and one on-demand node."""
+def runs(worker: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    """The instance beside a cluster with one spot node and nothing else."""
     (tmp_path / "profiles.yaml").write_text(PROFILES)
     monkeypatch.setenv(OWN_FILE_VARIABLE, str(tmp_path / "profiles.yaml"))
     monkeypatch.setenv("COMPUTE_TEST_IO", str(tmp_path / "io"))
     monkeypatch.setenv("DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS", "0.02")
     for patience in ("IMAGE", "START", "NOT_READY", "SILENT"):
         monkeypatch.setattr(compute_pods, f"{patience}_PATIENCE_SECONDS", 0.2)
-    cluster = FakeCluster()
-    cluster.add_node("spot-1")
-    with run_worker(tmp_path, cluster) as found:
-        yield found
+    worker.cluster.clear()
+    worker.cluster.add_node("spot-1")
+    return worker
 
 
 def first_then(runs: Runs, *endings: Ending, begun: bool = True) -> None:
@@ -83,7 +91,7 @@ def first_then(runs: Runs, *endings: Ending, begun: bool = True) -> None:
 def begin(runs: Runs, cluster: FakeCluster, job: str) -> None:
     """The step has started, and goes on for as long as nobody ends its pod."""
     labels = cluster.jobs[job]["metadata"]["labels"]
-    again = job.count("-") > 2
+    again = len(job.split("-")) > 3
     kind = dg.DagsterEventType.STEP_RESTARTED if again else dg.DagsterEventType.STEP_START
     event = dg.DagsterEvent(
         event_type_value=kind.value, job_name="__ASSET_JOB", step_key=labels["dagster/op"]
@@ -316,31 +324,67 @@ def test_a_job_that_the_cluster_refuses_fails_the_step_with_its_words(runs: Runs
 
 
 @pytest.mark.parametrize(
-    ("says", "succeeds", "jobs"),
+    ("errors", "succeeds", "jobs"),
     [
-        ("transient", True, 2),
-        ("interrupted", True, 2),
-        ("transient transient", False, 2),
-        ("permanent", False, 1),
-        ("bug", False, 1),
+        ([TransientError("busy")], True, 2),
+        ([InterruptedTrainingError("told to end after round 40")], True, 2),
+        ([InterruptedTrainingError("told"), TransientError("busy")], True, 3),
+        ([TransientError("busy"), TransientError("busy again")], False, 2),
+        ([PermanentError("the label is not there")], False, 1),
     ],
 )
 def test_what_the_step_itself_says_decides_whether_it_is_tried_again(
-    runs: Runs,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    says: str,
-    succeeds: bool,
-    jobs: int,
+    runs: Runs, errors: list[Exception], succeeds: bool, jobs: int
 ) -> None:
     """Transient errors within their budget, interruptions within theirs; nothing else."""
-    (tmp_path / "says").write_text("\n".join(says.split()))
-    monkeypatch.setenv(SAYS, str(tmp_path / "says"))
-    monkeypatch.setenv(PROFILE_VARIABLE, "gpu_spot")
-    first_then(runs)
+    left = list(errors)
+
+    def on_job(cluster: FakeCluster, job: str) -> None:
+        error = left.pop(0) if left else None
+        executing(runs.instance, "spot-1", error)(cluster, job)
+
+    runs.cluster.on_job = on_job
     run = runs.execute(runs.create())
     assert run.is_success == succeeds, runs.told(run)
     assert len(runs.step_jobs()) == jobs
+    told = sum(isinstance(error, InterruptedTrainingError) for error in errors)
+    assert run.tags["mlops/interruptions"] == str(told)
+
+
+def test_a_process_that_is_told_to_end_says_that_it_is_up_for_retry(
+    runs: Runs,
+) -> None:
+    """A real one, in the middle of the asset's code: it records no failure of the step."""
+    codes: list[int] = []
+    gone = threading.Event()
+
+    def drained(cluster: FakeCluster, job: str, pod: str) -> None:
+        container = cluster.jobs[job]["spec"]["template"]["spec"]["containers"][0]
+        own = {pair["name"]: pair["value"] for pair in container["env"] if "value" in pair}
+        del own["DAGSTER_HOME"]
+        support = str(Path(__file__).parents[1] / "support")
+        with subprocess.Popen(
+            [sys.executable, "-m", "dagster", "api", "execute_step"],
+            env={**os.environ, **own, "PYTHONPATH": support},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.strip() == SLOW:
+                    process.send_signal(signal.SIGTERM)
+            codes.append(process.wait(60))
+        gone.set()
+        cluster.end_pod(pod, codes[-1])
+
+    first_then(runs, drained, begun=False)
+    run = runs.execute(runs.create())
+    assert run.is_success, runs.told(run)
+    assert gone.wait(60)
+    assert codes == [0]
+    assert run.tags["mlops/interruptions"] == "1"
+    assert "FAILED" not in runs.told(run)
 
 
 def test_a_new_run_worker_takes_over_the_pod_that_runs(runs: Runs) -> None:
@@ -402,7 +446,8 @@ def lose_run_worker(
 
     def tell() -> None:
         for _ in range(600):
-            if runs.cluster.pods:
+            made = [job["metadata"]["labels"]["dagster/run-id"] for job in runs.step_jobs()]
+            if run.run_id in made and runs.cluster.pods:
                 before()
                 os.kill(os.getpid(), signal.SIGTERM)
                 return

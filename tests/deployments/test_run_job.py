@@ -200,7 +200,8 @@ def test_a_steps_pod_has_what_its_profile_says_and_the_rest_from_the_launcher(na
     assert pod["nodeSelector"] == profile.node_selector
     assert pod["priorityClassName"] == "mlops-training"
     assert pod["serviceAccountName"] == "mlops-step"
-    assert pod["automountServiceAccountToken"] is False
+    # Dagster's instance cannot be loaded without one; it is of an account without any right.
+    assert pod["automountServiceAccountToken"] is True
     assert pod["terminationGracePeriodSeconds"] == profile.grace_seconds
     assert pod["containers"][0]["resources"]["limits"] == profile.limits
     # A spot node goes two minutes after its notice.

@@ -1,19 +1,10 @@
 """The two-node cluster with the platform on it, once for all tests."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import (
-    Cluster,
-    apply_platform,
-    bring_up,
-    build_images,
-    connected,
-    missing,
-    services,
-)
+from cluster import Cluster, missing, platform
 from cluster_images import SMALL
 from cluster_runs import Run, launch
 
@@ -39,14 +30,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     why = missing()
     if why is not None:
         pytest.skip(why)
-    bring_up()
-    folder = tmp_path_factory.mktemp("services")
-    with tempfile.TemporaryDirectory(prefix="images-") as context:
-        build_images(Path(context))
-    with services(folder):
-        apply_platform((HERE / "profiles.yaml").read_text())
-        with connected() as found:
-            yield found
+    with platform(tmp_path_factory.mktemp("services")) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,9 @@ import base64
 import contextlib
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -105,7 +107,19 @@ def missing() -> str | None:
         return f"there are no scripts for the two-node cluster in {SCRIPTS}"
     if not PROGRAMS.exists():
         return f"the cluster's programs are not built: run {SCRIPTS / 'up'} once"
+    for name in IMAGES:
+        if shutil.which("buildah") is None or not _run(["buildah", "images", "-q", _base(name)]):
+            return f"there is no image {_base(name)}: `make test-kubernetes` builds it"
     return None
+
+
+def _base(name: str) -> str:
+    return f"docker.io/library/{name}:dev"
+
+
+def _run(command: Sequence[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def bring_up() -> None:
@@ -123,7 +137,7 @@ def build_images(folder: Path) -> None:
     write_context(folder)
     file = str(ROOT / "tests" / "kubernetes" / "Dockerfile")
     for name in IMAGES:
-        base = f"BASE=docker.io/library/{name}:dev"
+        base = f"BASE={_base(name)}"
         script("build-image", str(folder), f"{name}:test", file, "--build-arg", base)
 
 
@@ -196,9 +210,12 @@ def connected() -> Iterator[Cluster]:
 
 def apply_platform(profiles: str) -> None:
     """Dagster and what it needs, with a team's compute ``profiles``; what was there is replaced."""
-    kubectl("delete", "deployment", "--all", "--namespace", "dagster", "--wait=true")
-    for namespace in (RUNS, ENDPOINTS):
-        kubectl("delete", "deployment,service,job,pod", "--all", "--namespace", namespace)
+    kubectl("delete", "deployment", "--all", "--namespace", "dagster")
+    kubectl("delete", "deployment,service,job", "--all", "--namespace", ENDPOINTS)
+    kubectl("delete", "job", "--all", "--namespace", RUNS)
+    for namespace in NAMESPACES:
+        # At once: what talks to a database that is gone has nothing to finish.
+        kubectl("delete", "pod", "--all", "-n", namespace, "--grace-period=0", "--force")
     manifests = kubectl("kustomize", str(OVERLAY)).replace(f"{CODE}:dev", f"{CODE}:test")
     documents = [_with_light_probes(manifests)]
     for namespace in NAMESPACES:
@@ -211,6 +228,32 @@ def apply_platform(profiles: str) -> None:
         documents.append(_document("Secret", namespace, "dagster-postgresql-secret", password))
     kubectl("apply", "-f", "-", stdin="\n---\n".join(documents))
     wait_for_dagster()
+
+
+@contextlib.contextmanager
+def platform(folder: Path) -> Iterator[Cluster]:
+    """The cluster with the platform on it and empty stores; what was not up before goes again."""
+    was_up = _is_up()
+    bring_up()
+    with tempfile.TemporaryDirectory(prefix="images-") as context:
+        build_images(Path(context))
+    try:
+        with services(folder):
+            apply_platform((ROOT / "tests" / "kubernetes" / "profiles.yaml").read_text())
+            with connected() as found:
+                yield found
+    finally:
+        if was_up:
+            kubectl("delete", "deployment", "--all", "--namespace", "dagster", "--wait=false")
+        else:
+            script("down")
+
+
+def _is_up() -> bool:
+    pid = PROGRAMS.parents[1] / "state" / "kubeconfig"
+    return pid.exists() and bool(
+        _run(["kubectl", "--kubeconfig", str(pid), "get", "--raw", "/healthz"])
+    )
 
 
 def _with_light_probes(manifests: str) -> str:

@@ -35,7 +35,8 @@ def write_context(folder: Path) -> None:
     for name in (SMALL, *CROWD):
         target = package / "defs" / name
         shutil.copytree(VISITS, target, ignore=shutil.ignore_patterns("__pycache__"))
-        _edit(target / "defs.yaml", lambda attributes, name=name: attributes.update(name=name))
+        changes = {"name": name, "compute": {"model": "gpu_spot"}}
+        _edit(target / "defs.yaml", lambda attributes, to=changes: attributes.update(to))
     _edit(package / "defs" / SMALL / "defs.yaml", _train_longer)
 
 

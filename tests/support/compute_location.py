@@ -1,27 +1,19 @@
 """A code location of a few small assets, placed as the platform places a use case's."""
 
-import os
+import time
 from pathlib import Path
 
 import dagster as dg
 import yaml
 
 from mlops_assets.compute.executor import mlops_executor
-from mlops_assets.core.errors import InterruptedTrainingError, PermanentError, TransientError
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.lifecycle.assets import placed
 
 _VISITS = yaml.safe_load((Path(__file__).parent / "visits" / "defs.yaml").read_text())
 SPEC = UseCaseSpec.model_validate(_VISITS["attributes"] | {"compute": {"model": "gpu_spot"}})
-SAYS = "COMPUTE_TEST_SAYS"
-"""Environment variable with a file: what each execution of the model does, one word a line."""
-
-_ERRORS = {
-    "transient": TransientError("the database was busy"),
-    "permanent": PermanentError("the label is not there"),
-    "interrupted": InterruptedTrainingError("told to end after round 40"),
-    "bug": ZeroDivisionError("division by zero"),
-}
+SLOW = "it takes long"
+"""What the model's process prints when it has begun."""
 
 
 @dg.asset(**placed(SPEC, "training_set"))
@@ -30,22 +22,33 @@ def training_set() -> int:
     return 3
 
 
-@dg.asset(**placed(SPEC, "model"))
-def model(context: dg.AssetExecutionContext, training_set: int) -> int:
-    """Does what the test's file says next."""
-    path = os.environ.get(SAYS)
-    if path:
-        first, *rest = [*Path(path).read_text().split(), "done"]
-        Path(path).write_text("\n".join(rest[:-1]))
-        if first in _ERRORS:
-            raise _ERRORS[first]
-    return training_set
+@dg.asset(**placed(SPEC, "model"), deps=[training_set])
+def model() -> None:
+    """Takes long."""
+    print(SLOW, flush=True)
+    time.sleep(60)
 
 
-@dg.asset(**placed(SPEC, "evaluation"))
-def evaluation(model: int) -> int:
+@dg.asset(**placed(SPEC, "evaluation"), deps=[model])
+def evaluation() -> None:
     """After the model, inside the run worker."""
-    return model
+
+
+@dg.asset(
+    **placed(SPEC, "model"),
+    partitions_def=dg.StaticPartitionsDefinition(["a", "b"]),
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def model_by_part() -> None:
+    """A model for a backfill."""
+
+
+@dg.asset(
+    **placed(SPEC, "model"),
+    automation_condition=dg.AutomationCondition.missing() & ~dg.AutomationCondition.in_progress(),
+)
+def followed() -> None:
+    """A model that the automation condition asks for."""
 
 
 train = dg.define_asset_job("train", dg.AssetSelection.assets(training_set, model))
@@ -64,7 +67,7 @@ def nightly() -> dg.RunRequest:
 
 
 defs = dg.Definitions(
-    assets=[training_set, model, evaluation],
+    assets=[training_set, model, evaluation, model_by_part, followed],
     jobs=[train],
     sensors=[
         retrain,

@@ -1,19 +1,19 @@
 """Runs of the tests' code location, executed as a run worker does, beside a fake cluster."""
 
-import base64
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
-from dagster._cli.api import _execute_step_command_body
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.execution.api import execute_run_iterator
-from dagster._grpc.types import ExecuteStepArgs
-from dagster._serdes import deserialize_value
+from dagster._core.execution.plan.objects import StepFailureData, StepRetryData, StepSuccessData
+from dagster._core.execution.plan.outputs import StepOutputData, StepOutputHandle
+from dagster_shared.error import SerializableErrorInfo
 from fake_kubernetes import FakeCluster, serving
+
+from mlops_assets.core.errors import TransientError
 
 LAUNCHER = {
     "module": "dagster_k8s.launcher",
@@ -51,14 +51,14 @@ class Runs:
     instance: dg.DagsterInstance
     cluster: FakeCluster
 
-    def create(self, assets: Sequence[str] | None = None) -> dg.DagsterRun:
+    def create(
+        self, assets: Sequence[str] = ("training_set", "model", "evaluation")
+    ) -> dg.DagsterRun:
         """A run of the location's assets."""
-        keys = frozenset(dg.AssetKey(name) for name in assets) if assets else None
+        keys = frozenset(dg.AssetKey(name) for name in assets)
         job = _job()
         return self.instance.create_run_for_job(
-            job_def=job.get_subset(asset_selection=keys).get_definition()
-            if keys
-            else job.get_definition(),
+            job_def=job.get_subset(asset_selection=keys).get_definition(),
             asset_selection=keys,
             job_code_origin=job.get_python_origin(),
         )
@@ -83,7 +83,7 @@ class Runs:
 
     def events(self, run: dg.DagsterRun, *, resume: bool = False) -> Iterator[dg.DagsterEvent]:
         """The events that the run worker sees; closed before its end, the run worker is gone."""
-        job = _job()
+        job = _job(run.job_name)
         if run.asset_selection:
             job = job.get_subset(asset_selection=run.asset_selection)
         return execute_run_iterator(job, self.again(run), self.instance, resume_from_failure=resume)
@@ -132,33 +132,58 @@ def run_worker(folder: Path, cluster: FakeCluster) -> Iterator[Runs]:
             yield Runs(instance, cluster)
 
 
-def executing(instance: dg.DagsterInstance, node: str = "gpu-1"):
-    """A kubelet on ``node`` that executes what steps' pods would."""
+def executing(
+    instance: dg.DagsterInstance, node: str = "gpu-1", error: BaseException | None = None
+) -> Callable[[FakeCluster, str], None]:
+    """A kubelet on ``node`` whose pods say that their step succeeded, or how it did not."""
 
     def on_job(cluster: FakeCluster, name: str) -> None:
         pod = cluster.add_pod(name, phase="Running", node=node)
-        execute_pod(instance, cluster, name)
-        if pod in cluster.pods:
-            cluster.end_pod(pod, 0, why="Completed")
+        execute_pod(instance, cluster, name, error)
+        cluster.end_pod(pod, 0, why="Completed")
 
     return on_job
 
 
-def execute_pod(instance: dg.DagsterInstance, cluster: FakeCluster, name: str) -> None:
-    """What the pod of the Job ``name`` does: execute its step."""
-    container = cluster.jobs[name]["spec"]["template"]["spec"]["containers"][0]
-    environment = {pair["name"]: pair.get("value") for pair in container["env"]}
-    packed = environment["DAGSTER_COMPRESSED_EXECUTE_STEP_ARGS"]
-    args = deserialize_value(
-        zlib.decompress(base64.b64decode(packed.encode())).decode(), ExecuteStepArgs
-    )
-    run = instance.get_run_by_id(args.run_id)
-    assert run is not None
-    for _ in _execute_step_command_body(args, instance, run):
-        pass
+def execute_pod(
+    instance: dg.DagsterInstance,
+    cluster: FakeCluster,
+    name: str,
+    error: BaseException | None = None,
+) -> None:
+    """What the process in the pod of the Job ``name`` writes into the event log.
+
+    To execute the step itself, in this process, would configure Python's logging in two threads.
+    """
+    labels = cluster.jobs[name]["metadata"]["labels"]
+    run_id, step = labels["dagster/run-id"], labels["dagster/op"]
+
+    def say(kind: dg.DagsterEventType, data: object = None) -> None:
+        event = dg.DagsterEvent(
+            event_type_value=kind.value,
+            job_name=labels["dagster/job"],
+            step_key=step,
+            event_specific_data=data,  # type: ignore[arg-type]
+        )
+        instance.report_dagster_event(event, run_id)
+
+    # Dagster's names of Jobs end with the attempt's number, from the second one on.
+    again = len(name.split("-")) > 3
+    say(dg.DagsterEventType.STEP_RESTARTED if again else dg.DagsterEventType.STEP_START)
+    if error is None:
+        output = StepOutputData(step_output_handle=StepOutputHandle(step, "result"))
+        say(dg.DagsterEventType.STEP_OUTPUT, output)
+        say(dg.DagsterEventType.STEP_SUCCESS, StepSuccessData(duration_ms=1.0))
+        return
+    said = SerializableErrorInfo(str(error), [], type(error).__name__)
+    if isinstance(error, TransientError):
+        say(dg.DagsterEventType.STEP_UP_FOR_RETRY, StepRetryData(error=said))
+    else:
+        failure = StepFailureData(error=said, user_failure_data=None)
+        say(dg.DagsterEventType.STEP_FAILURE, failure)
 
 
-def _job():
+def _job(name: str = "__ASSET_JOB"):
     return ReconstructableRepository.for_module(
         "compute_location", "defs", working_directory=str(Path(__file__).parent)
-    ).get_reconstructable_job("__ASSET_JOB")
+    ).get_reconstructable_job(name)

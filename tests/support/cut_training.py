@@ -1,11 +1,14 @@
 """Trainings that are cut: parameter sets, and one attempt in a process of its own."""
 
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from training_support import FEATURES, SAMPLING, training_frame
 
+from mlops_assets.adapters.boosting import OnRound
 from mlops_assets.adapters.checkpoints import Place
+from mlops_assets.adapters.devices import Device
 from mlops_assets.adapters.xgboost_engine import TrainedModel, train
 from mlops_assets.core.spec import ModelSpec
 
@@ -50,10 +53,11 @@ SPECS = {
 def train_kept(
     name: str,
     folder: Path | str | None,
-    on_round: object = None,
+    on_round: OnRound | None = None,
     *,
     threads: int = 1,
-    note: object = None,
+    device: Device = "cpu",
+    note: Callable[[str], None] = lambda _: None,
 ) -> TrainedModel:
     """The model of a parameter set, with checkpoints in ``folder``."""
     return train(
@@ -64,9 +68,10 @@ def train_kept(
         spec=SPECS[name],
         output="late",
         threads=threads,
-        on_round=on_round,  # type: ignore[arg-type]
+        on_round=on_round,
+        device=device,
         place=None if folder is None else Place(str(folder), "late_flights", "a" * 64),
-        note=note or (lambda _: None),  # type: ignore[arg-type]
+        note=note,
     )
 
 

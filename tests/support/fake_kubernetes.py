@@ -40,6 +40,13 @@ class FakeCluster:
     lock: threading.RLock = field(default_factory=threading.RLock)
     _serial: int = 0
 
+    def clear(self) -> None:
+        """A cluster without nodes and Jobs."""
+        with self.lock:
+            for kept in (self.jobs, self.pods, self.nodes, self.events, self.made, self.deleted):
+                kept.clear()
+            self.refuse = None
+
     def add_node(self, name: str, *, ready: str = "True", taints: tuple[str, ...] = ()) -> None:
         """A node, or its new state."""
         self.nodes[name] = {
@@ -70,6 +77,8 @@ class FakeCluster:
     def end_pod(self, name: str, code: int | None, *, why: str = "Error", **status: str) -> None:
         """The pod's container has ended."""
         with self.lock:
+            if name not in self.pods:  # deleted meanwhile
+                return
             found = self.pods[name]["status"]
             found["phase"] = "Succeeded" if code == 0 else "Failed"
             if code is not None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mlops_assets.adapters.compute_profiles import OWN_FILE_VARIABLE, profile_named, profiles
 from mlops_assets.adapters.prices import price_of
 from mlops_assets.core.compute import (
+    PLACE_TAG,
     PROFILE_TAG,
     amount,
     check_fallbacks,
@@ -144,8 +145,8 @@ def test_an_asset_or_profile_that_there_is_not_is_found_at_load(
 
 
 def test_a_step_inside_the_run_worker_says_nothing_about_pods() -> None:
-    """Its profile's name alone is the op's tag."""
-    assert op_tags("cpu", profile_named("cpu")) == {PROFILE_TAG: "cpu"}
+    """Only its profile's name, and that one of its kind runs at a time."""
+    assert op_tags("cpu", profile_named("cpu")) == {PROFILE_TAG: "cpu", PLACE_TAG: "worker"}
 
 
 def test_what_fits_the_run_worker_alone_is_replaced_whole() -> None:

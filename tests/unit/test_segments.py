@@ -9,13 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.core.records import FeatureField, Signature
-from mlops_assets.core.segments import Plan, kept_rounds, training_key
+from mlops_assets.core.segments import (
+    MOST_CELL_ROUNDS,
+    Plan,
+    exact_rounds,
+    kept_rounds,
+    training_key,
+)
 
 PLANS = st.builds(
     Plan,
     rounds=st.integers(1, 60),
     segment_rounds=st.integers(1, 25),
     early_stopping_rounds=st.integers(1, 12),
+    exact_rounds=st.just(1),
 )
 LOSSES = st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4, math.nan]), min_size=60, max_size=60)
 
@@ -76,14 +83,30 @@ def test_the_segments_of_two_attempts_are_those_of_one_and_the_one_that_was_cut(
     """A segment that two attempts share counts in both."""
     first, cut, done = sorted((a, b, c))
     both = plan.segments(first, cut) + plan.segments(cut, done)
-    shared = cut % plan.segment_rounds != 0
+    shared = cut % plan.segment_rounds != 0 and first < cut < done
     assert both == plan.segments(first, done) + shared
 
 
-def test_a_gpu_training_is_exact_between_segments_only() -> None:
-    """A save inside a segment would not be continued to the same bytes."""
-    plan = Plan(rounds=100, segment_rounds=20, early_stopping_rounds=5, exact_rounds=20)
-    assert [done for done in range(50) if plan.is_exact(done)] == [20, 40]
+@settings(deadline=None)
+@given(st.integers(1, 100), st.integers(1, 10**9), st.integers(1, 10_000))
+def test_a_training_can_be_cut_in_time_and_not_more_often_than_it_has_to(
+    segment: int, rows: int, features: int
+) -> None:
+    """A segment is a whole number of places to cut; of the numbers that do, the largest."""
+    found = exact_rounds(segment, rows, features)
+    assert segment % found == 0
+    assert found == 1 or found * rows * features <= MOST_CELL_ROUNDS
+    longer = [n for n in range(found + 1, segment + 1) if segment % n == 0]
+    assert all(n * rows * features > MOST_CELL_ROUNDS for n in longer)
+
+
+@settings(deadline=None)
+@given(PLANS, LOSSES, st.integers(1, 25))
+def test_what_is_saved_can_be_continued(plan: Plan, validation: list[float], exact: int) -> None:
+    """However often a training begins afresh inside of a segment."""
+    plan = replace(plan, exact_rounds=exact, segment_rounds=exact * plan.segment_rounds)
+    for done in course(plan, validation):
+        assert plan.can_be_cut({"train": validation[:done], "validation": validation[:done]})
 
 
 KEYED = {
@@ -92,7 +115,7 @@ KEYED = {
         inputs=(FeatureField(name="x", type="category", categories=("a", "b")),), output="y"
     ),
     "parameters": {"eta": 0.1, "seed": 7},
-    "plan": Plan(rounds=10, segment_rounds=5, early_stopping_rounds=3),
+    "plan": Plan(rounds=10, segment_rounds=6, early_stopping_rounds=3, exact_rounds=2),
     "device": "cpu",
     "xgboost": "3.2.0",
     "machine": "x86_64",
@@ -112,8 +135,8 @@ KEYED = {
         ("signature", Signature(inputs=(FeatureField(name="x", type="float"),), output="y")),
         ("parameters", {"eta": 0.1, "seed": 8}),
         ("parameters", {"eta": 0.1, "seed": 7, "subsample": 0.5}),
-        ("plan", Plan(rounds=11, segment_rounds=5, early_stopping_rounds=3)),
-        ("plan", Plan(rounds=10, segment_rounds=5, early_stopping_rounds=4)),
+        ("plan", Plan(rounds=11, segment_rounds=6, early_stopping_rounds=3, exact_rounds=2)),
+        ("plan", Plan(rounds=10, segment_rounds=6, early_stopping_rounds=4, exact_rounds=2)),
         ("device", "cuda"),
         ("xgboost", "3.3.0"),
         ("machine", "aarch64"),
@@ -124,11 +147,12 @@ def test_what_changes_the_rounds_changes_the_key(name: str, other: object) -> No
     assert training_key(**{**KEYED, name: other}) != training_key(**KEYED)  # type: ignore[arg-type]
 
 
-def test_the_length_of_segments_is_part_of_the_key_on_a_gpu_alone() -> None:
-    """On CPUs it changes no byte, so that a team may change it while a training is cut."""
-    plan = Plan(rounds=10, segment_rounds=5, early_stopping_rounds=3)
+def test_of_segments_only_what_changes_the_rounds_is_part_of_the_key() -> None:
+    """Where a training begins afresh, and not how often it saves."""
+    plan = KEYED["plan"]
+    assert isinstance(plan, Plan)
     keys = [
         training_key(**{**KEYED, "plan": each})  # type: ignore[arg-type]
-        for each in (plan, replace(plan, segment_rounds=2), replace(plan, exact_rounds=5))
+        for each in (plan, replace(plan, segment_rounds=4), replace(plan, exact_rounds=3))
     ]
     assert keys[0] == keys[1] != keys[2]

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # Of these alone is it known that they judge by their condition; a subclass may judge otherwise.
 _KNOWN_MODULES = "great_expectations.expectations.core."
 
+# None where there is one batch, in memory, as here.
+_OF_BATCHES = {"batch_id", "table"}
+
 
 def met(frame: pd.DataFrame, expectations: Mapping[int, Expectation]) -> set[int]:
     """The numbers of those expectations of which the condition alone says that ``frame`` meets
@@ -37,20 +40,20 @@ def met(frame: pd.DataFrame, expectations: Mapping[int, Expectation]) -> set[int
 def _is_met(engine: PandasExecutionEngine, columns: list[str], expectation: Expectation) -> bool:
     import numpy as np
     from great_expectations.expectations.expectation import ColumnMapExpectation
-    from great_expectations.expectations.registry import get_metric_kwargs, get_metric_provider
+    from great_expectations.expectations.registry import get_metric_provider
 
     metric = cast("str | None", getattr(expectation, "map_metric", None))
     if metric is None or not type(expectation).__module__.startswith(_KNOWN_MODULES):
         return False
     name = f"{metric}.condition"
     try:
-        of = get_metric_kwargs(name, expectation.configuration)
+        domain, values = _arguments(name, expectation)
         provider, function = get_metric_provider(name, engine)
         broken, *_ = function(
             cls=provider,
             execution_engine=engine,
-            metric_domain_kwargs=of["metric_domain_kwargs"],
-            metric_value_kwargs=of["metric_value_kwargs"],
+            metric_domain_kwargs=domain,
+            metric_value_kwargs=values,
             metrics={"table.columns": columns},
             runtime_configuration={},
         )
@@ -64,3 +67,25 @@ def _is_met(engine: PandasExecutionEngine, columns: list[str], expectation: Expe
         return False
     # As Great Expectations has it, of the rows that have a value.
     return (len(broken) - count) / len(broken) >= float(getattr(expectation, "mostly", 1))
+
+
+def _arguments(
+    metric: str, expectation: Expectation
+) -> tuple[Mapping[str, object], Mapping[str, object]]:
+    """What the metric ``metric`` is told of the expectation: its rows and columns, and its limits.
+
+    They are the expectation's fields of the same names, where it has them all. Asking it for its
+    configuration takes longer than most conditions.
+    """
+    from great_expectations.expectations.registry import get_metric_kwargs
+
+    keys = get_metric_kwargs(metric)
+    given = [*keys["metric_domain_keys"], *keys["metric_value_keys"]]
+    fields = type(expectation).__fields__
+    if getattr(expectation, "row_condition", None) is not None or not fields.keys() >= (
+        set(given) - _OF_BATCHES
+    ):
+        of = get_metric_kwargs(metric, expectation.configuration)
+        return of["metric_domain_kwargs"], of["metric_value_kwargs"]
+    domain = {key: getattr(expectation, key, None) for key in keys["metric_domain_keys"]}
+    return domain, {key: getattr(expectation, key) for key in keys["metric_value_keys"]}

@@ -118,12 +118,20 @@ def tick(
     reached = Cursor(events=happened.cursor, looked=looked)
     watch = look.result()
     if not look.notices and not has_news(look.watch, watch.open, now, policy):
-        if watch != look.watch:
+        if _told(watch) != _told(look.watch):
             documents.write(platform.documents_url, spec.name, DOCUMENT, watch)
         message = f"nothing new, {len(watch.open)} open"
         return Tick(reached, message, tuple(look.evaluations))
     message = _tell(look, watch, policy)
     return Tick(reached, message, tuple(look.evaluations))
+
+
+def _told(watch: Watch) -> tuple[Watch, list[object]]:
+    """The memory without when each open alert was seen last, which is now: it is no news, and to
+    write it down would cost each tick of a use case with an open alert two waits for the disk.
+    """
+    opened = [(one.alert.model_dump(exclude={"at"}), one.members, one.told) for one in watch.open]
+    return watch.model_copy(update={"open": ()}), list(opened)
 
 
 def _tell(look: Look, watch: Watch, policy: Policy) -> str:

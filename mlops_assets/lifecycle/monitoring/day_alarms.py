@@ -17,6 +17,7 @@ from mlops_assets.core.spec import ColumnType, FeatureType, UseCaseSpec
 from mlops_assets.lifecycle.assets import table_name
 from mlops_assets.lifecycle.monitoring.day_tables import days_until, read_present, write_days
 from mlops_assets.lifecycle.monitoring.profiles import answered_days
+from mlops_assets.lifecycle.monitoring.references import profile_of
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.prediction_log import COLUMNS as ANSWER_COLUMNS
 from mlops_assets.lifecycle.prediction_log import PREDICTION_LOG
@@ -206,7 +207,6 @@ def _judge(
     """The alarms of the days ``ordered``; they and the days ``fresh`` are in the table then."""
     from mlops_assets.core.daily_profiles import daily
     from mlops_assets.core.data_alarms import alarms
-    from mlops_assets.core.profiles import Profile
 
     found: dict[str, _Day] = {}
     for row in read_present(spec, lake, DAY_PROFILES, COLUMNS, _span(ordered)).iter_rows(
@@ -224,7 +224,7 @@ def _judge(
         found[day] = _Day(asked.height, before.profile if keeps else watched.of_answers(asked))
     profiles = daily(
         {
-            date.fromisoformat(day): Profile.model_validate_json(of_day.profile)
+            date.fromisoformat(day): profile_of(of_day.profile)
             for day, of_day in found.items()
             if of_day.profile
         },

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mlops_assets.core.spec import LABEL, ColumnType, FeatureType, UseCaseSpec
 from mlops_assets.lifecycle.assets import table_name
 from mlops_assets.lifecycle.monitoring.day_tables import read_present, write_days
-from mlops_assets.lifecycle.monitoring.references import SCORE
+from mlops_assets.lifecycle.monitoring.references import SCORE, profile_of
 from mlops_assets.lifecycle.prediction_log import COLUMNS as ANSWER_COLUMNS
 from mlops_assets.lifecycle.prediction_log import PREDICTION_LOG
 
@@ -74,13 +74,10 @@ def keep_profiles(
     The days ``fresh`` are profiled from their rows, as others are that lack a layout. What is new
     is in the lake afterwards, as one commit.
     """
-    from mlops_assets.core.profiles import Profile
-
     rows = read_present(spec, lake, PROFILES, COLUMNS, [day for day in wanted if day not in fresh])
     found: dict[tuple[str, str], dict[int, Profile]] = {}
     for day, layout, version, document in rows.iter_rows():
-        profile = Profile.model_validate_json(document)
-        found.setdefault((day, layout), {})[version] = profile
+        found.setdefault((day, layout), {})[version] = profile_of(document)
     changed = set(fresh)
     for day, references in wanted.items():
         layouts = {of.layout.digest: of.layout for of in references}

@@ -8,6 +8,7 @@ performance on the days that the model was not fitted to.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mlops_assets.core.records import ModelRecord, Record
@@ -119,17 +120,26 @@ def _performance(version: int, unseen: "pl.DataFrame") -> "Reference | None":
     )
 
 
+@lru_cache(maxsize=512)
+def profile_of(document: str) -> "Profile":
+    """The profile in ``document``, JSON. A process that looks at one day after the other reads most
+    profiles again, a window of days and a training set's at a time.
+    """
+    from mlops_assets.core.profiles import Profile
+
+    return Profile.model_validate_json(document)
+
+
 def read_references(spec: UseCaseSpec, lake: "Lake", version: int) -> References | None:
     """The references of ``version``; None for one that was evaluated before there were any."""
     from mlops_assets.core.layouts import Layout
-    from mlops_assets.core.profiles import Profile
 
     documents = _documents(spec, lake, version)
     if not documents:
         return None
     profiles = {
         kind: {
-            date.fromisoformat(day): Profile.model_validate_json(document)
+            date.fromisoformat(day): profile_of(document)
             for (of, day), document in documents.items()
             if of == kind
         }

@@ -149,7 +149,7 @@ def test_some_trials_are_pruned(whole: TuningRecord) -> None:
 
 _KILLED = """
 import json, os, signal, sys
-from test_tuning import base_spec, with_tuning
+from test_tuning_study import base_spec, with_tuning
 from training_support import training_set_record
 from mlops_assets.lifecycle.platform import Places, Platform
 from mlops_assets.lifecycle.tuning import tune
