@@ -92,9 +92,9 @@ def train(
 
     Raises what that engine raises, PermanentError when there is no cluster or its image is
     another one, and TransientError when workers are lost more often than ``spec.ray`` allows, or
-    the cluster has no room for them. On SIGTERM and SIGINT it trains on to where it can be cut, a
-    few seconds at most, saves and raises InterruptedTrainingError, or for SIGINT what its handler
-    raises.
+    the cluster has no room for them or for a client. On SIGTERM and SIGINT it trains on to where it
+    can be cut, a few seconds at most, saves and raises InterruptedTrainingError, or for SIGINT what
+    its handler raises.
     """
     from mlops_assets.adapters.environment import package_versions
     from mlops_assets.adapters.xgboost_engine import _checked_parameters

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from mlops_assets.core.errors import PermanentError
+from mlops_assets.core.errors import PermanentError, TransientError
 from mlops_assets.core.spec import RaySpec
 
 ADDRESS = "RAY_ADDRESS"
@@ -23,7 +23,8 @@ _LOCAL_STORE_BYTES = 80 * 1024 * 1024  # about Ray's least; rows never go throug
 def connected(spec: RaySpec) -> Iterator[None]:
     """A connection to the cluster; one of this machine is started, and ended with it.
 
-    Raises PermanentError when Ray is not installed or no cluster answers.
+    Raises PermanentError when Ray is not installed, nothing listens, or the cluster is of another
+    version; TransientError when what listens cannot take a client now.
     """
     # Ray reads them when it is imported: nothing is reported to its makers, and a call after the
     # end of the connection is an error and not a new cluster.
@@ -54,11 +55,12 @@ def connected(spec: RaySpec) -> Iterator[None]:
                 logging_level=logging.WARNING,
                 _node_ip_address="127.0.0.1",
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
-        reason = str(error).strip().partition("\n")[0]
+    except ConnectionError as error:
+        raise TransientError(f"{_which(address)} did not let in: {_reason(error)}") from error
+    except (RuntimeError, ValueError) as error:
         raise PermanentError(
-            f"{where} cannot be used: {reason}; docs/ray.md says what it has to be like"
+            f"{_which(address)} cannot be used: {_reason(error)}; docs/ray.md says what it has to "
+            "be like"
         ) from error
     finally:
         # Ray's own would end the process without a word.
@@ -68,6 +70,15 @@ def connected(spec: RaySpec) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _which(address: str | None) -> str:
+    return f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
+
+
+def _reason(error: Exception) -> str:
+    """The last line: before it may come the traceback of another process."""
+    return str(error).strip().rpartition("\n")[2]
 
 
 def _check_listening(address: str) -> None:

@@ -86,6 +86,11 @@ class StepPods:
                 f"the cluster refuses the Job of profile {name!r}: {error.k8s_api_exception.body}"
             ) from error
 
+    def last_words(self, run_id: str, step_key: str, number: int) -> str:
+        """The end of the attempt's output; empty where there is none to be had."""
+        pods = self.cluster.job(self.job_name(run_id, step_key, number)).pods
+        return self.cluster.last_lines(pods[-1].name) if pods else ""
+
     def delete_all(self, run_id: str) -> list[str]:
         """Delete the Jobs of all steps of the run; gives their names."""
         names = [job.name for job in self.cluster.jobs("step_worker", run_id) if not job.finished]

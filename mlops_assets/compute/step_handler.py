@@ -2,48 +2,41 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dagster import DagsterEvent
-from dagster._core.events import EngineEventData
-from dagster._core.execution.plan.objects import StepFailureData, StepRetryData
+from dagster._core.execution.plan.objects import StepRetryData
 from dagster._core.executor.step_delegating import (
     CheckStepHealthResult,
     StepHandler,
     StepHandlerContext,
 )
-from dagster_shared.error import SerializableErrorInfo
 
 from mlops_assets.adapters.compute_profiles import profile_named, profiles
-from mlops_assets.clock import now
 from mlops_assets.compute import accounts, history
 from mlops_assets.compute.in_worker import InWorker
 from mlops_assets.compute.pods import StepPods
-from mlops_assets.core.compute import PROFILE_TAG, ComputeProfile
-from mlops_assets.core.compute_pods import RUNS, End, Limits, Standing, standing
-from mlops_assets.core.compute_policy import Attempt, Placement, Stop, place
+from mlops_assets.compute.steps import (
+    Watched,
+    attempt_number,
+    error_info,
+    failure,
+    limits_of,
+    placed_message,
+    profile_name_of,
+    say,
+    step_of,
+    utc_now,
+)
+from mlops_assets.core.compute import ComputeProfile
+from mlops_assets.core.compute_pods import RUNS, End, Standing, standing
+from mlops_assets.core.compute_policy import Attempt, Stop, place
 from mlops_assets.core.errors import PermanentError
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import IStepContext
 
 _OWN_WORD: Mapping[bool, End] = {True: "interrupted", False: "error"}
-
-
-@dataclass
-class _Watched:
-    """What the run worker remembers about an attempt that it watches."""
-
-    attempt: Attempt
-    profile: ComputeProfile
-    last: Standing = RUNS
-    since: float = field(default_factory=time.monotonic)
-    """When it began to stand like that."""
-    told: str = ""
-    """What the run's log was told about its waiting."""
-    settled: bool = False
 
 
 class PlacingStepHandler(StepHandler):
@@ -58,7 +51,7 @@ class PlacingStepHandler(StepHandler):
         super().__init__()
         self._pods = pods
         self._in_worker = InWorker()
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, Watched] = {}
 
     @property
     def name(self) -> str:
@@ -71,8 +64,8 @@ class PlacingStepHandler(StepHandler):
         An attempt that was launched before and has not ended is one of an earlier run worker: it
         is lost, or was never made.
         """
-        key, context = _step_of(step_handler_context)
-        number = _number(step_handler_context, key)
+        key, context = step_of(step_handler_context)
+        number = attempt_number(step_handler_context, key)
         known = history.read(context.instance, context.run_id, key)
         attempts = list(known.recorded)
         before = next((a for a in attempts if a.number == number and a.end is None), None)
@@ -84,7 +77,7 @@ class PlacingStepHandler(StepHandler):
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
         """Whether the attempt under way is still one that may end well."""
-        key, context = _step_of(step_handler_context)
+        key, context = step_of(step_handler_context)
         watched = self._watch(step_handler_context, key, context)
         if watched.settled:
             return CheckStepHealthResult.healthy()
@@ -93,7 +86,7 @@ class PlacingStepHandler(StepHandler):
             watched.last, watched.since = found, time.monotonic()
         if found.state == "waits" and found.reason != watched.told:
             watched.told = found.reason
-            _say(context, f"{key} waits: {found.reason}")
+            say(context, f"{key} waits: {found.reason}")
         held = time.monotonic() - watched.since
         if found.state in ("runs", "waits") or held < found.patience:
             return CheckStepHealthResult.healthy()
@@ -104,12 +97,12 @@ class PlacingStepHandler(StepHandler):
 
     def terminate_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
         """End the step: delete its Job. A step inside the run worker ends with the run worker."""
-        key, context = _step_of(step_handler_context)
+        key, context = step_of(step_handler_context)
         watched = self._watch(step_handler_context, key, context)
         if watched.profile.pod == "own":
             name = self._pods.job_name(context.run_id, key, watched.attempt.number)
             self._pods.cluster.delete_job(name)
-            yield _say(context, f"deleted Job {name}")
+            yield say(context, f"deleted Job {name}")
 
     def knows(self, context: "IStepContext") -> bool:
         """Whether the step was launched, or looked after, by this run worker."""
@@ -125,20 +118,20 @@ class PlacingStepHandler(StepHandler):
         ended = attempt.model_copy(
             update={
                 "begun": known.of(attempt.number).begun,
-                "ended": _utc_now(),
+                "ended": utc_now(),
                 "end": watched.last.state,
-                "reason": self._in_full(watched, key, context),
+                "reason": self._why(watched, context),
             }
         )
         attempts = [a for a in known.recorded if a.number != attempt.number] + [ended]
         self._end(context, ended)
-        decided = place(_profile_name(context), profiles(), attempts)
+        decided = place(profile_name_of(context), profiles(), attempts)
         if isinstance(decided, Stop):
-            return _failure(context, decided.reason, ended.end or "crashed")
+            return failure(context, decided.reason, ended.end or "crashed")
         return DagsterEvent.step_retry_event(
             context,
             StepRetryData(
-                error=_error(f"{ended.reason}. {decided.reason}", ended.end or "crashed"),
+                error=error_info(f"{ended.reason}. {decided.reason}", ended.end or "crashed"),
                 seconds_to_wait=decided.delay_seconds or None,
             ),
         )
@@ -154,7 +147,7 @@ class PlacingStepHandler(StepHandler):
         ended = last.model_copy(
             update={
                 "begun": said.begun,
-                "ended": said.ended or _utc_now(),
+                "ended": said.ended or utc_now(),
                 "end": "succeeded" if succeeded else "failed",
                 "reason": "" if succeeded else said.error.message.strip() if said.error else "",
             }
@@ -194,22 +187,22 @@ class PlacingStepHandler(StepHandler):
         number: int,
         attempts: list[Attempt],
     ) -> Iterator[DagsterEvent]:
-        decided = place(_profile_name(context), profiles(), attempts)
+        decided = place(profile_name_of(context), profiles(), attempts)
         if isinstance(decided, Stop):
             end = attempts[-1].end if attempts else None
-            yield _failure(context, decided.reason, end or "crashed")
+            yield failure(context, decided.reason, end or "crashed")
             return
         profile = profile_named(decided.profile)
         attempt = Attempt(
             number=number,
             profile=decided.profile,
             capacity=profile.capacity,
-            launched=_utc_now(),
+            launched=utc_now(),
         )
         if profile.pod == "own":
             # Before the Job is made: a run worker that ends in between finds it.
-            history.record(context, attempt, _placed(key, attempt, decided))
-        self._watched[key] = _Watched(attempt, profile)
+            history.record(context, attempt, placed_message(key, attempt, decided))
+        self._watched[key] = Watched(attempt, profile)
         yield from self._start(handler_context, key, context, attempt, profile)
 
     def _start(
@@ -235,27 +228,27 @@ class PlacingStepHandler(StepHandler):
 
     def _watch(
         self, handler_context: StepHandlerContext, key: str, context: "IStepContext"
-    ) -> _Watched:
+    ) -> Watched:
         """What is remembered about the step; of an earlier run worker's, what it wrote down."""
-        number = _number(handler_context, key)
+        number = attempt_number(handler_context, key)
         watched = self._watched.get(key)
         if watched is not None and watched.attempt.number == number:
             return watched
         recorded = history.read(context.instance, context.run_id, key).recorded
         found = next((a for a in recorded if a.number == number), None)
         if found is None:
-            name = _profile_name(context)
+            name = profile_name_of(context)
             found = Attempt(
                 number=number,
                 profile=name,
                 capacity=profile_named(name).capacity,
-                launched=_utc_now(),
+                launched=utc_now(),
             )
-        self._watched[key] = watched = _Watched(found, profile_named(found.profile))
+        self._watched[key] = watched = Watched(found, profile_named(found.profile))
         return watched
 
-    def _standing(self, watched: _Watched, key: str, context: "IStepContext") -> Standing:
-        waited = max(0.0, (_utc_now() - watched.attempt.launched).total_seconds())
+    def _standing(self, watched: Watched, key: str, context: "IStepContext") -> Standing:
+        waited = max(0.0, (utc_now() - watched.attempt.launched).total_seconds())
         profile, attempt = watched.profile, watched.attempt
         if profile.pod == "worker":
             if waited > profile.runtime_seconds:
@@ -271,12 +264,7 @@ class PlacingStepHandler(StepHandler):
         ):
             return RUNS
         said = history.read(context.instance, context.run_id, key).of(attempt.number)
-        limits = Limits(
-            schedule_seconds=profile.schedule_seconds,
-            grace_seconds=profile.grace_seconds,
-            memory=profile.limits.get("memory", "none"),
-        )
-        return standing(job, limits, begun=said.begun is not None, waited=waited)
+        return standing(job, limits_of(profile), begun=said.begun is not None, waited=waited)
 
     def _settle_by_word(
         self, context: "IStepContext", attempt: Attempt, known: history.History
@@ -284,7 +272,9 @@ class PlacingStepHandler(StepHandler):
         """The end of an attempt that said itself that it is up for retry."""
         key, said = context.step.key, known.of(attempt.number)
         end = _OWN_WORD[said.interrupted]
-        reason = said.error.message.strip() if said.error is not None else "no reason given"
+        # What the step raised is the cause of Dagster's request for the retry.
+        error = said.error and (said.error.cause or said.error)
+        reason = error.message.strip() if error else "no reason given"
         name = self._pods.job_name(context.run_id, key, attempt.number)
         if end == "interrupted" and profile_named(attempt.profile).pod == "own":
             job = self._pods.cluster.job(name)
@@ -293,7 +283,7 @@ class PlacingStepHandler(StepHandler):
         ended = attempt.model_copy(
             update={
                 "begun": said.begun,
-                "ended": said.ended or _utc_now(),
+                "ended": said.ended or utc_now(),
                 "end": end,
                 "reason": reason,
             }
@@ -311,55 +301,10 @@ class PlacingStepHandler(StepHandler):
             self._pods.cluster.delete_job(self._pods.job_name(context.run_id, key, ended.number))
             accounts.tag_run(context.instance, context.run_id)
 
-    def _in_full(self, watched: _Watched, key: str, context: "IStepContext") -> str:
+    def _why(self, watched: Watched, context: "IStepContext") -> str:
         """Why the attempt ended; with the process's last words where it gave no other reason."""
         reason = watched.last.reason
         if watched.last.state != "crashed" or watched.profile.pod == "worker":
             return reason
-        name = self._pods.job_name(context.run_id, key, watched.attempt.number)
-        pods = self._pods.cluster.job(name).pods
-        lines = self._pods.cluster.last_lines(pods[-1].name) if pods else ""
-        return f"{reason}. Its last lines:\n{lines}" if lines else reason
-
-
-def _step_of(handler_context: StepHandlerContext) -> "tuple[str, IStepContext]":
-    keys = handler_context.execute_step_args.step_keys_to_execute or []
-    return keys[0], handler_context.get_step_context(keys[0])
-
-
-def _number(handler_context: StepHandlerContext, key: str) -> int:
-    state = handler_context.execute_step_args.known_state
-    return state.get_retry_state().get_attempt_count(key) if state else 0
-
-
-def _profile_name(context: "IStepContext") -> str:
-    """The profile that the asset names; an op of somebody else's runs inside the run worker."""
-    return context.step.tags.get(PROFILE_TAG, "cpu")
-
-
-def _placed(key: str, attempt: Attempt, decided: Placement) -> str:
-    profile = profile_named(attempt.profile)
-    where = "in a pod of its own" if profile.pod == "own" else "inside the run worker"
-    return (
-        f"attempt {attempt.number + 1} of {key}: {attempt.profile}, {attempt.capacity}, {where} "
-        f"({decided.reason})"
-    )
-
-
-def _failure(context: "IStepContext", reason: str, end: End) -> DagsterEvent:
-    return DagsterEvent.step_failure_event(
-        context,
-        StepFailureData(error=_error(f"{context.step.key}: {reason}", end), user_failure_data=None),
-    )
-
-
-def _error(message: str, end: str) -> SerializableErrorInfo:
-    return SerializableErrorInfo(message=message, stack=[], cls_name=f"step {end}")
-
-
-def _say(context: "IStepContext", message: str) -> DagsterEvent:
-    return DagsterEvent.engine_event(context, message, EngineEventData())
-
-
-def _utc_now() -> datetime:
-    return now().astimezone(UTC)
+        words = self._pods.last_words(context.run_id, context.step.key, watched.attempt.number)
+        return f"{reason}. Its last lines:\n{words}" if words else reason

@@ -401,7 +401,7 @@ class UseCaseSpec(Spec):
     )
     compute: dict[Name, Name] = Field(
         default={},
-        description="Compute profile of each asset, as `model: gpu_spot`; docs/compute.md has them. "
+        description="Compute profile of each asset, as `model: gpu_spot`; see docs/compute.md. "
         "Default: gpu_spot for the model, cpu_spot for the backtest, cpu for every other asset.",
     )
 

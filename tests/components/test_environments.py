@@ -22,7 +22,7 @@ def test_remote_environments_load_without_addresses_or_secrets(
     for variable in ("MLOPS_LAKE_URL", "MLFLOW_TRACKING_URI", "MLOPS_DOCUMENTS_URL"):
         monkeypatch.delenv(variable, raising=False)
     job = defs().get_repository_def().get_implicit_global_asset_job_def()
-    assert job.executor_def.name == "k8s"
+    assert job.executor_def.name == "mlops"
 
 
 def test_an_unknown_environment_is_refused_with_the_known_ones() -> None:

@@ -10,8 +10,6 @@ from cluster_runs import Run, launch
 
 HERE = Path(__file__).parent
 
-FLIGHTS = "flight_delays"
-FLIGHT_DAYS = ("2013-01-01", "2013-02-28")
 SMALL_DAYS = ("2024-03-01", "2024-04-11")
 
 
@@ -35,16 +33,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def small_data(cluster: Cluster) -> Run:
-    """A small use case's data and training set, in the lake."""
-    raw = launch(cluster, SMALL, ["visits", "shops"], SMALL_DAYS).succeeded(420)
-    views = ["visit", "shop_returns", "shop_sizes"]
-    launch(cluster, SMALL, views, SMALL_DAYS).succeeded(420)
-    launch(cluster, SMALL, ["training_set"]).succeeded(300)
-    return raw
+def line(cluster: Cluster) -> Run:
+    """The run that trained a small use case's model without an interruption, and deployed it."""
+    data = ["visits", "shops", "visit", "shop_returns", "shop_sizes", "training_set"]
+    launch(cluster, SMALL, data, SMALL_DAYS).succeeded(900)
+    stages = ["model", "evaluation", "promotion", "endpoint"]
+    return launch(cluster, SMALL, stages).succeeded(900)
 
 
 @pytest.fixture(scope="session")
-def small_model(cluster: Cluster, small_data: Run) -> str:
-    """The sha256 of the small use case's model, trained without an interruption."""
-    return launch(cluster, SMALL, ["model"]).succeeded(420).sha256()
+def small_model(line: Run) -> str:
+    """The sha256 of that model."""
+    return line.sha256()

@@ -1,11 +1,19 @@
 """From raw data to an endpoint that answers, on the cluster."""
 
+import json
+import urllib.request
+
 import pytest
 from cluster import ENDPOINTS, ON_DEMAND, SPOT, Cluster, names, objects
-from cluster_images import SMALL
-from cluster_runs import Run, launch, rounds_saved
+from cluster_images import LONG_ROUNDS, SMALL
+from cluster_runs import Run, interrupt, launch, rounds_saved, wait_for_rounds
 
 from mlops_assets.adapters.endpoints.kubernetes_objects import object_name
+from mlops_assets.demo.deployment import spec_of
+from mlops_assets.lifecycle.assets import tables_by_days
+
+FLIGHTS = "flight_delays"
+FLIGHT_DAYS = ("2013-01-01", "2013-02-28")
 
 INPUTS = {
     "minutes": [5.0, 60.0],
@@ -16,22 +24,21 @@ INPUTS = {
 
 
 @pytest.mark.kubernetes_quick
-@pytest.mark.timeout(1800)
-def test_raw_data_becomes_an_endpoint_that_answers(cluster: Cluster, small_data: Run) -> None:
+@pytest.mark.timeout(2400)
+def test_raw_data_becomes_an_endpoint_that_answers(cluster: Cluster, line: Run) -> None:
     """The run worker is on the on-demand node, the training on the spot node with the GPU; the
     endpoint is a Deployment and a Service that answers with the trained model.
     """
-    run = launch(cluster, SMALL, ["model", "evaluation", "promotion", "endpoint"]).succeeded(900)
     placed = {
         pod["metadata"]["labels"]["app.kubernetes.io/component"]: pod["spec"]["nodeName"]
-        for pod in run.pods()
+        for pod in line.pods()
     }
     assert placed == {"run_worker": ON_DEMAND, "step_worker": SPOT}
-    (step,) = [pod for pod in run.pods() if pod["spec"]["nodeName"] == SPOT]
+    (step,) = [pod for pod in line.pods() if pod["spec"]["nodeName"] == SPOT]
     limits = step["spec"]["containers"][0]["resources"]["limits"]
     assert limits["nvidia.com/gpu"] == "1"
-    assert run.ends() == [("spot", "succeeded")]
-    run.leaves_nothing()
+    assert line.ends() == [("spot", "succeeded")]
+    line.leaves_nothing()
     assert rounds_saved(cluster, SMALL) == 0  # of a training that is done nothing is kept
 
     name = object_name(SMALL)
@@ -51,12 +58,12 @@ def test_raw_data_becomes_an_endpoint_that_answers(cluster: Cluster, small_data:
         ]
     }
     answer = cluster.post(url, body)
-    assert answer["parameters"]["sha256"] == run.sha256()
+    assert answer["parameters"]["sha256"] == line.sha256()
     assert all(0 < score < 1 for score in answer["outputs"][0]["data"])
 
 
 def test_an_endpoint_that_serves_the_champion_already_is_left_alone(
-    cluster: Cluster, small_data: Run
+    cluster: Cluster, line: Run
 ) -> None:
     """Materialized again, it rolls no pod."""
     before = names(objects("pod", ENDPOINTS))
@@ -74,3 +81,23 @@ def test_the_logs_of_a_step_in_a_pod_can_be_read_in_the_ui(
     query = """query($key: [String!]!) { capturedLogs(logKey: $key) { stdout stderr } }"""
     log = cluster.graphql(query, key=[run.id, "compute_logs", key])["capturedLogs"]
     assert "round" in (log["stderr"] or "") + (log["stdout"] or "")
+
+
+@pytest.mark.timeout(3600)
+def test_the_flight_delays_lifecycle_runs_through_an_interruption(cluster: Cluster) -> None:
+    """From the raw data of two months to an endpoint, whose training loses its node on the way."""
+    spec = spec_of(FLIGHTS)
+    for with_days, without_days in tables_by_days(spec).values():
+        launch(cluster, FLIGHTS, with_days, FLIGHT_DAYS).succeeded(1500)
+        launch(cluster, FLIGHTS, without_days).succeeded(900)
+    run = launch(cluster, FLIGHTS, ["training_set", "model", "evaluation", "promotion", "endpoint"])
+    wait_for_rounds(run, FLIGHTS, LONG_ROUNDS // 3, 1200)
+    interrupt(SPOT, "--terminate")
+    run.succeeded(1500)
+    assert run.ends() == [("spot", "interrupted"), ("spot", "succeeded")]
+    run.leaves_nothing()
+    url = cluster.service(ENDPOINTS, object_name(FLIGHTS), spec.endpoint.port, "/v2/models/")
+    with urllib.request.urlopen(f"{url}{FLIGHTS}", timeout=60) as answer:  # noqa: S310
+        served = json.loads(answer.read())
+    assert served["parameters"]["sha256"] == run.sha256()
+    assert launch(cluster, FLIGHTS, ["model"]).succeeded(1500).sha256() == run.sha256()

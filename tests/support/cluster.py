@@ -176,6 +176,16 @@ class Cluster:
             assert "errors" not in answer, answer["errors"]
             return answer["data"]
 
+    def reload(self) -> bool:
+        """Load the code location again; whether that went well."""
+        query = """mutation {
+          reloadRepositoryLocation(repositoryLocationName: "mlops-assets") {
+            ... on WorkspaceLocationEntry { locationOrLoadError { __typename } }
+          }
+        }"""
+        entry = self.graphql(query)["reloadRepositoryLocation"].get("locationOrLoadError") or {}
+        return entry.get("__typename") == "RepositoryLocation"
+
 
 @contextlib.contextmanager
 def services(folder: Path) -> Iterator[None]:
@@ -241,6 +251,8 @@ def platform(folder: Path) -> Iterator[Cluster]:
         with services(folder):
             apply_platform((ROOT / "tests" / "kubernetes" / "profiles.yaml").read_text())
             with connected() as found:
+                # A webserver that came up before the code looks for it again now and then.
+                until(found.reload, 240, "the code location's load", 3)
                 yield found
     finally:
         if was_up:

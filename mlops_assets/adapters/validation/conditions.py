@@ -80,10 +80,9 @@ def _arguments(
     from great_expectations.expectations.registry import get_metric_kwargs
 
     keys = get_metric_kwargs(metric)
-    given = [*keys["metric_domain_keys"], *keys["metric_value_keys"]]
-    fields = type(expectation).__fields__
-    if getattr(expectation, "row_condition", None) is not None or not fields.keys() >= (
-        set(given) - _OF_BATCHES
+    fields = {*keys["metric_domain_keys"], *keys["metric_value_keys"]} - _OF_BATCHES
+    if getattr(expectation, "row_condition", None) is not None or not all(
+        hasattr(expectation, field) for field in fields
     ):
         of = get_metric_kwargs(metric, expectation.configuration)
         return of["metric_domain_kwargs"], of["metric_value_kwargs"]
