@@ -97,7 +97,7 @@ def train(
     its handler raises.
     """
     from mlops_assets.adapters.environment import package_versions
-    from mlops_assets.adapters.xgboost_engine import _checked_parameters
+    from mlops_assets.adapters.xgboost_engine import checked_parameters
 
     if os.environ.get(devices.ENV) == "cuda":
         raise PermanentError(
@@ -110,7 +110,7 @@ def train(
         features=dict(features),
         output=output,
         spec=spec,
-        parameters=_checked_parameters(spec, Signature(inputs=inputs, output=output)),
+        parameters=checked_parameters(spec, Signature(inputs=inputs, output=output)),
         place=place,
         versions=package_versions(),
     )
@@ -196,14 +196,14 @@ def _fitted(task: Task, on_round: "OnRound | None", note: Callable[[str], None])
 
     with tempfile.TemporaryDirectory(prefix="mlops-ray-") as folder, noticed() as told:
         result = _in_thread(lambda: _trainer(task, line, folder).fit().return_value)
-        while told.received is None and not _is_done(result, _HEAR_SECONDS):
+        while not (told.received or refusals or _is_done(result, _HEAR_SECONDS)):
             hear()
         if told.received is not None and rounds:
             line.end.remote()
             _is_done(result, _END_SECONDS)
         hear()
     if refusals:
-        raise PermanentError(refusals[0]) from result.exception()
+        raise PermanentError(refusals[0])
     if told.received is not None:
         pass_on(told)
         raise InterruptedTrainingError(

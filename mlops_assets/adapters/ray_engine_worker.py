@@ -122,11 +122,11 @@ def signature_of(task: Task, summaries: Sequence[GroupSummary], workers: int) ->
     """
     import polars as pl
 
-    from mlops_assets.adapters.xgboost_engine import _check_labels, _field
+    from mlops_assets.adapters.xgboost_engine import check_labels, field_of
 
     for part in PARTS:
         labels = set(chain.from_iterable(one["labels"][part] for one in summaries))
-        _check_labels(pl.Series(task.rows.label, sorted(labels), pl.Float64), part)
+        check_labels(pl.Series(task.rows.label, sorted(labels), pl.Float64), part)
         total = sum(one["rows"][part] for one in summaries)
         if total < workers:
             raise PermanentError(
@@ -139,7 +139,7 @@ def signature_of(task: Task, summaries: Sequence[GroupSummary], workers: int) ->
         return pl.Series(name, sorted(set(chain.from_iterable(values))), pl.String)
 
     return Signature(
-        inputs=tuple(_field(column(name, kind), kind) for name, kind in task.features.items()),
+        inputs=tuple(field_of(column(name, kind), kind) for name, kind in task.features.items()),
         output=task.output,
     )
 
@@ -176,6 +176,7 @@ def train_together(
     saved. Raises PermanentError where
     a row, a label or the worker's packages are not as they have to be.
     """
+    import numpy as np
     from xgboost import collective
 
     from mlops_assets.adapters.boosting import boost, course_of, plan_of
@@ -192,7 +193,9 @@ def train_together(
     told = Interruption()
 
     def on_round(number: int, training: float, validation: float) -> None:
-        if first and tell(Round(number, training, validation)):
+        ending = first and tell(Round(number, training, validation))
+        # All of them end after the same round: one that trained on would wait for the others.
+        if collective.allreduce(np.array([ending], np.int32), collective.Op.MAX)[0]:
             told.received = signal.SIGTERM
 
     boosted = boost(

@@ -118,12 +118,12 @@ def train(
         name: frame.filter((pl.col(part) == name) & pl.col(label).is_not_null()) for name in PARTS
     }
     for name, table in rows.items():
-        _check_labels(table[label], name)
+        check_labels(table[label], name)
     signature = Signature(
-        inputs=tuple(_field(rows["train"][name], kind) for name, kind in features.items()),
+        inputs=tuple(field_of(rows["train"][name], kind) for name, kind in features.items()),
         output=output,
     )
-    parameters = _checked_parameters(spec, signature)
+    parameters = checked_parameters(spec, signature)
 
     def matrix(name: str) -> "Matrix":
         try:
@@ -187,7 +187,8 @@ def _check_columns(
         )
 
 
-def _check_labels(labels: "pl.Series", part: str) -> None:
+def check_labels(labels: "pl.Series", part: str) -> None:
+    """SchemaError for labels other than 0 and 1, PermanentError for none or one class only."""
     field = {"train": "days", "validation": "validation_days"}[part]
     if labels.is_empty():
         raise PermanentError(
@@ -207,7 +208,8 @@ def _check_labels(labels: "pl.Series", part: str) -> None:
         )
 
 
-def _field(column: "pl.Series", kind: FeatureType) -> FeatureField:
+def field_of(column: "pl.Series", kind: FeatureType) -> FeatureField:
+    """The signature's input for a column of the train part; SchemaError for a wrong type."""
     import polars as pl
 
     if kind == "float":
@@ -226,7 +228,7 @@ def _field(column: "pl.Series", kind: FeatureType) -> FeatureField:
     return FeatureField(name=column.name, type=kind, categories=tuple(categories))
 
 
-def _checked_parameters(spec: ModelSpec, signature: Signature) -> dict[str, object]:
+def checked_parameters(spec: ModelSpec, signature: Signature) -> dict[str, object]:
     """XGBoost's parameters for ``spec``, after a round on two rows accepted them.
 
     XGBoost only warns of a name that it does not know, and trains without it.

@@ -73,17 +73,19 @@ def evaluate(
         seed=spec.model.seed,
     )
     # Of what the model has not been fitted to, the validation rows are the closest in time.
+    shares = gain_shares(loaded.booster, loaded.signature)
+    ranked = sorted(spec.feature_types, key=lambda name: -shares.get(name, 0.0))
     report = evaluation_report(
         frame.filter(pl.col(PART) == "validation"),
         holdout,
-        spec.feature_types,
+        {name: spec.feature_types[name] for name in ranked},
         label=LABEL,
         score=SCORE,
         title=f"{spec.name} version {model.version}: holdout (current), validation (reference)",
         max_rows=spec.evaluation.report_rows,
         path=join(reports_url, spec.name, f"version-{model.version}", "evaluation.html"),
     )
-    keep_references(spec, lake, model, frame, gain_shares(loaded.booster, loaded.signature))
+    keep_references(spec, lake, model, frame, shares)
     record = EvaluationRecord(
         use_case=spec.name,
         model=model,

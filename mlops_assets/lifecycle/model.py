@@ -8,9 +8,9 @@ import dagster as dg
 
 from mlops_assets.core.records import ModelRecord, TrainingSetRecord
 from mlops_assets.core.spec import LABEL, UseCaseSpec
-from mlops_assets.lifecycle.assets import asset_key, common, placed
+from mlops_assets.lifecycle.assets import asset_key, common, placed, table_name
 from mlops_assets.lifecycle.platform import Platform
-from mlops_assets.lifecycle.training_set import PART, read_training_set
+from mlops_assets.lifecycle.training_set import PART, TRAINING_SETS, read_training_set
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from mlops_assets.adapters.lake import Lake
     from mlops_assets.adapters.tracking import Tracking
     from mlops_assets.adapters.xgboost_engine import TrainedModel
+
+_EXAMPLE_ROWS = 3
+"""That the registry gets of a training set that no single process reads."""
 
 OnRound = Callable[[int, float, float], None]
 """Called after each boosting round with its number, training and validation log-loss."""
@@ -65,11 +68,32 @@ def train_on(
     on_round: OnRound | None,
     note: Callable[[str], None],
 ) -> "tuple[TrainedModel, pl.DataFrame]":
-    """The model of ``training_set``, and the set's rows; registers nothing, keeps checkpoints."""
+    """The model of ``training_set``, and rows of it; registers nothing, keeps checkpoints.
+
+    The rows are all of them, or the first few where Ray's workers have read them.
+    """
     from mlops_assets.adapters.checkpoints import Place
     from mlops_assets.adapters.devices import device
     from mlops_assets.adapters.xgboost_engine import train
 
+    place = Place(tracking.artifacts_url, spec.name, training_set.digest)
+    if spec.model.engine == "ray":
+        from mlops_assets.adapters import ray_engine
+
+        rows = ray_engine.training_rows(
+            lake, table_name(spec, TRAINING_SETS), training_set.digest, label=LABEL, part=PART
+        )
+        together = ray_engine.train(
+            rows,
+            spec.feature_types,
+            spec=spec.model,
+            output=spec.label.name,
+            place=place,
+            on_round=on_round,
+            note=note,
+        )
+        # No process reads the whole set; MLflow's example needs a few rows.
+        return together, ray_engine.first_rows(rows, spec.feature_types, _EXAMPLE_ROWS)
     # A GPU that is demanded and missing is said before the rows are read.
     here = device(note)
     frame = read_training_set(spec, lake, training_set)
@@ -81,7 +105,7 @@ def train_on(
         spec=spec.model,
         output=spec.label.name,
         on_round=on_round,
-        place=Place(tracking.artifacts_url, spec.name, training_set.digest),
+        place=place,
         device=here,
         note=note,
     )

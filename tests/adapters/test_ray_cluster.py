@@ -207,7 +207,13 @@ def test_a_process_that_is_killed_takes_its_workers_along(
         f"place = place_in(Path({str(tmp_path)!r}))\n"
         f"train({rows!r}, FEATURES, spec=spec, output='late', place=place)\n"
     )
-    environment = {**os.environ, ADDRESS: cluster.address, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {
+        **os.environ,
+        ADDRESS: cluster.address,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        # It has no time to remove its folder.
+        "TMPDIR": str(tmp_path),
+    }
     step = subprocess.Popen([sys.executable, "-c", code], env=environment)
     try:
         assert ends(lambda: any(tmp_path.rglob("*.checkpoint")), _STARTS_IN_SECONDS)

@@ -102,7 +102,9 @@ def test_a_report_on_very_many_features_stays_under_ten_megabytes(tmp_path: Path
         path=str(path),
     )
     assert path.stat().st_size < 10_000_000
-    assert f"no drift, beyond {MOST_FEATURES} features: f40, f41" in path.read_text()
+    half = MOST_FEATURES // 2
+    left_out = f"no drift, beyond {MOST_FEATURES} features: f{half}, f{half + 1}"
+    assert left_out in path.read_text()
 
 
 def test_a_report_says_what_it_is_about_and_what_it_leaves_out(page: str) -> None:

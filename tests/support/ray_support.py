@@ -1,10 +1,12 @@
 """A frozen training set in a lake, and workers that train on it together in threads."""
 
 import socket
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -16,7 +18,10 @@ from mlops_assets.adapters.ray_engine import training_rows
 from mlops_assets.adapters.ray_engine_rows import Rows
 from mlops_assets.adapters.ray_engine_worker import Event, Task, train_together
 from mlops_assets.adapters.xgboost_engine import TrainedModel
+from mlops_assets.core.errors import PlatformError
 from mlops_assets.core.spec import ModelSpec, RaySpec
+
+_Made = TypeVar("_Made")
 
 DIGEST = "d" * 64
 TABLE = "late_flights/training_sets"
@@ -96,11 +101,32 @@ def train_in_threads(task: Task, tell: Callable[[Event], bool] = lambda _: False
         with CommunicatorContext(**tracker.worker_args(), dmlc_task_id=f"{number:08}"):
             return train_together(task, tell)
 
-    with ThreadPoolExecutor(workers) as threads:
-        first, *others = threads.map(work, range(workers))
+    # One that fails leaves others waiting for it, which Ray would kill: they are daemons.
+    working = [_started(work, number) for number in range(workers)]
+    wait(working, return_when=FIRST_EXCEPTION)
+    wait(working, timeout=2)
+    errors = [each.exception() for each in working if each.done()]
+    for error in sorted(filter(None, errors), key=lambda one: not isinstance(one, PlatformError)):
+        raise error
+    first, *others = (each.result() for each in working)
     assert first is not None
     assert others == [None] * (workers - 1)
     return first
+
+
+def _started(
+    work: Callable[[int], TrainedModel | None], number: int
+) -> Future[TrainedModel | None]:
+    future: Future[TrainedModel | None] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work(number))
+        except BaseException as error:  # noqa: BLE001 - raised by whoever waits
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def processes_below(pid: int, name: str = "") -> list[int]:
