@@ -1,7 +1,9 @@
 """What all tests share."""
 
 import os
+import signal
 import socket
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,3 +19,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def ctrl_c_is_heard() -> Iterator[None]:
+    """Shells make the processes that they start in the background deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
