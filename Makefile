@@ -44,7 +44,7 @@ dev: setup ## Dagster's UI on http://127.0.0.1:3000 (PORT=3001; REPLAY=1 with li
 	@$(if $(REPLAY),export MLOPS_ENV=replay MLOPS_CLOCK="$(or $(MLOPS_STATE),$(CURDIR)/.mlops)/replay/clock.json"; TERM=dumb $(BIN)/mlops replay flight_delays $(if $(FROM),--from $(FROM)) $(if $(SPEED),--speed $(SPEED)) & replay=$$!; trap 'kill $$replay 2>/dev/null; wait $$replay' EXIT;) PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(or $(PORT),3000)
 
 test: setup ## run the tests
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-kubernetes: setup ## the platform on the two-node cluster of ../shared/kubernetes, interrupted in every way (an hour)
 	@TAG=dev BUILD_IMAGE=$(abspath ../shared/kubernetes/build-image) deployments/images/build

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cluster import Cluster, missing, platform
 from cluster_images import SMALL
-from cluster_runs import Run, launch
+from cluster_runs import Line, launch
 
 HERE = Path(__file__).parent
 
@@ -33,15 +33,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def line(cluster: Cluster) -> Run:
+def line(cluster: Cluster) -> Line:
     """The run that trained a small use case's model without an interruption, and deployed it."""
     data = ["visits", "shops", "visit", "shop_returns", "shop_sizes", "training_set"]
     launch(cluster, SMALL, data, SMALL_DAYS).succeeded(900)
     stages = ["model", "evaluation", "promotion", "endpoint"]
-    return launch(cluster, SMALL, stages).succeeded(900)
+    run = launch(cluster, SMALL, stages).succeeded(900)
+    # Before somebody interrupts the node that they are on.
+    return Line(run, run.pods())
 
 
 @pytest.fixture(scope="session")
-def small_model(line: Run) -> str:
+def small_model(line: Line) -> str:
     """The sha256 of that model."""
-    return line.sha256()
+    return line.run.sha256()

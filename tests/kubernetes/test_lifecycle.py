@@ -2,15 +2,19 @@
 
 import json
 import urllib.request
+from typing import Any
 
 import pytest
-from cluster import ENDPOINTS, ON_DEMAND, SPOT, Cluster, names, objects
+from cluster import ENDPOINTS, ENVIRONMENT, ON_DEMAND, SPOT, Cluster, names, objects, until
 from cluster_images import LONG_ROUNDS, SMALL
-from cluster_runs import Run, interrupt, launch, rounds_saved, wait_for_rounds
+from cluster_runs import Line, interrupt, launch, rounds_saved, wait_for_rounds
+from services import CREDENTIALS
 
 from mlops_assets.adapters.endpoints.kubernetes_objects import object_name
+from mlops_assets.adapters.prediction_logs import read_predictions
 from mlops_assets.demo.deployment import spec_of
 from mlops_assets.lifecycle.assets import tables_by_days
+from mlops_assets.serving.shipping import SHIP_S
 
 FLIGHTS = "flight_delays"
 FLIGHT_DAYS = ("2013-01-01", "2013-02-28")
@@ -23,52 +27,74 @@ INPUTS = {
 }
 
 
+def ask(cluster: Cluster, request: str) -> dict[str, Any]:
+    """What the small use case's endpoint answers."""
+    path = f"/v2/models/{SMALL}/infer"
+    tensors = [
+        {
+            "name": field,
+            "shape": [2],
+            "datatype": "BYTES" if field == "shop_name" else "FP64",
+            "data": values,
+        }
+        for field, values in INPUTS.items()
+    ]
+    url = cluster.service(ENDPOINTS, object_name(SMALL), 8931, path)
+    return cluster.post(url, {"id": request, "inputs": tensors})
+
+
 @pytest.mark.kubernetes_quick
 @pytest.mark.timeout(2400)
-def test_raw_data_becomes_an_endpoint_that_answers(cluster: Cluster, line: Run) -> None:
+def test_raw_data_becomes_an_endpoint_that_answers(cluster: Cluster, line: Line) -> None:
     """The run worker is on the on-demand node, the training on the spot node with the GPU; the
     endpoint is a Deployment and a Service that answers with the trained model.
     """
     placed = {
         pod["metadata"]["labels"]["app.kubernetes.io/component"]: pod["spec"]["nodeName"]
-        for pod in line.pods()
+        for pod in line.pods
     }
     assert placed == {"run_worker": ON_DEMAND, "step_worker": SPOT}
-    (step,) = [pod for pod in line.pods() if pod["spec"]["nodeName"] == SPOT]
+    (step,) = [pod for pod in line.pods if pod["spec"]["nodeName"] == SPOT]
     limits = step["spec"]["containers"][0]["resources"]["limits"]
     assert limits["nvidia.com/gpu"] == "1"
-    assert line.ends() == [("spot", "succeeded")]
-    line.leaves_nothing()
+    assert line.run.ends() == [("spot", "succeeded")]
+    line.run.leaves_nothing()
     assert rounds_saved(cluster, SMALL) == 0  # of a training that is done nothing is kept
 
     name = object_name(SMALL)
     pods = objects("pod", ENDPOINTS, f"app.kubernetes.io/instance={name}")
     assert {pod["spec"]["nodeName"] for pod in pods} == {ON_DEMAND}
-    assert names(objects("service", ENDPOINTS)) == [name]
-    url = cluster.service(ENDPOINTS, name, 8931, f"/v2/models/{SMALL}/infer")
-    body = {
-        "inputs": [
-            {
-                "name": field,
-                "shape": [2],
-                "datatype": "BYTES" if field == "shop_name" else "FP64",
-                "data": values,
-            }
-            for field, values in INPUTS.items()
-        ]
-    }
-    answer = cluster.post(url, body)
-    assert answer["parameters"]["sha256"] == line.sha256()
+    assert name in names(objects("service", ENDPOINTS))
+    answer = ask(cluster, "asked")
+    assert answer["parameters"]["sha256"] == line.run.sha256()
     assert all(0 < score < 1 for score in answer["outputs"][0]["data"])
 
 
 def test_an_endpoint_that_serves_the_champion_already_is_left_alone(
-    cluster: Cluster, line: Run
+    cluster: Cluster, line: Line
 ) -> None:
     """Materialized again, it rolls no pod."""
     before = names(objects("pod", ENDPOINTS))
     launch(cluster, SMALL, ["endpoint"]).succeeded(420)
     assert names(objects("pod", ENDPOINTS)) == before
+
+
+def test_what_a_pod_answered_reaches_the_store(
+    cluster: Cluster, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within two shipments, whichever pod it was."""
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": cluster.s3}.items():
+        monkeypatch.setenv(name, value)
+    wanted = {f"shipped-{number}" for number in range(6)}
+    for request in wanted:
+        assert ask(cluster, request)["id"] == request
+    url = f"{ENVIRONMENT['MLOPS_DOCUMENTS_URL']}/prediction-log/{SMALL}"
+    until(
+        lambda: wanted <= set(read_predictions(url).table["request_id"].to_pylist()),
+        2 * SHIP_S + 30,
+        f"the shipment of {wanted}",
+        5,
+    )
 
 
 def test_the_logs_of_a_step_in_a_pod_can_be_read_in_the_ui(

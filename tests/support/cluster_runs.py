@@ -173,6 +173,14 @@ class Run:
             time.sleep(2)
 
 
+@dataclass(frozen=True)
+class Line:
+    """A run from the model to the endpoint, with its pods as they were at its end."""
+
+    run: Run
+    pods: list[dict[str, Any]]
+
+
 def launch(
     cluster: Cluster,
     use_case: str,

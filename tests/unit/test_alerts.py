@@ -575,6 +575,9 @@ def _is_said(span: str) -> bool:
     return any(said.search(source.read_text()) for source in sources)
 
 
+KUBERNETES = REPOSITORY / "deployments" / "kubernetes"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_runbook_names_only_what_exists(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
     """Commands, options, targets, paths, assets, fields; links lead to files."""
@@ -590,6 +593,9 @@ def test_a_runbook_names_only_what_exists(kind: Kind, capsys: pytest.CaptureFixt
             known = words[0] in targets
         elif program == "dg":
             known = _dg_knows(words)
+        elif program == "kubectl":
+            namespaces = (KUBERNETES / "base" / "namespaces.yaml").read_text()
+            known = words[0] in {"get", "logs"} and f"name: {words[-1]}\n" in namespaces
         elif program == "GET":
             route = ", ".join(f'"{part}"' for part in words[0].strip("/").split("/"))
             known = route in (REPOSITORY / "mlops_assets" / "serving" / "app.py").read_text()
