@@ -7,6 +7,7 @@ and images of deployments/images with the tests' use cases added.
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -220,12 +221,7 @@ def connected() -> Iterator[Cluster]:
 
 def apply_platform(profiles: str) -> None:
     """Dagster and what it needs, with a team's compute ``profiles``; what was there is replaced."""
-    kubectl("delete", "deployment", "--all", "--namespace", "dagster")
-    kubectl("delete", "deployment,service,job", "--all", "--namespace", ENDPOINTS)
-    kubectl("delete", "job", "--all", "--namespace", RUNS)
-    for namespace in NAMESPACES:
-        # At once: what talks to a database that is gone has nothing to finish.
-        kubectl("delete", "pod", "--all", "-n", namespace, "--grace-period=0", "--force")
+    _clear()
     manifests = kubectl("kustomize", str(OVERLAY)).replace(f"{CODE}:dev", f"{CODE}:test")
     documents = [_with_light_probes(manifests)]
     for namespace in NAMESPACES:
@@ -243,22 +239,44 @@ def apply_platform(profiles: str) -> None:
 @contextlib.contextmanager
 def platform(folder: Path) -> Iterator[Cluster]:
     """The cluster with the platform on it and empty stores; what was not up before goes again."""
-    was_up = _is_up()
-    bring_up()
-    with tempfile.TemporaryDirectory(prefix="images-") as context:
-        build_images(Path(context))
-    try:
-        with services(folder):
-            apply_platform((ROOT / "tests" / "kubernetes" / "profiles.yaml").read_text())
-            with connected() as found:
-                # A webserver that came up before the code looks for it again now and then.
-                until(found.reload, 240, "the code location's load", 3)
-                yield found
-    finally:
-        if was_up:
-            kubectl("delete", "deployment", "--all", "--namespace", "dagster", "--wait=false")
-        else:
-            script("down")
+    with _alone():
+        was_up = _is_up()
+        bring_up()
+        with tempfile.TemporaryDirectory(prefix="images-") as context:
+            build_images(Path(context))
+        try:
+            with services(folder):
+                apply_platform((ROOT / "tests" / "kubernetes" / "profiles.yaml").read_text())
+                with connected() as found:
+                    # A webserver that came up before the code looks for it again now and then.
+                    until(found.reload, 240, "the code location's load", 3)
+                    yield found
+        finally:
+            if was_up:
+                _clear()
+            else:
+                script("down")
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """The cluster for this process alone, until the end of the block."""
+    path = PROGRAMS.parents[1] / "platform.lock"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AssertionError("another process tests the platform on the cluster") from None
+        yield
+
+
+def _clear() -> None:
+    """Remove the platform and what it started, at once: its stores are gone, or go."""
+    kubectl("delete", "deployment", "--all", "--namespace", "dagster")
+    kubectl("delete", "deployment,service,job", "--all", "--namespace", ENDPOINTS)
+    kubectl("delete", "job", "--all", "--namespace", RUNS)
+    for namespace in NAMESPACES:
+        kubectl("delete", "pod", "--all", "-n", namespace, "--grace-period=0", "--force")
 
 
 def _is_up() -> bool:
