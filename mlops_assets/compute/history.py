@@ -38,7 +38,7 @@ class Said:
 
     begun: datetime | None = None
     ended: datetime | None = None
-    end: DagsterEventType | None = None
+    end: DagsterEvent | None = None
     error: "SerializableErrorInfo | None" = None
 
     @property
@@ -106,7 +106,7 @@ def read(instance: dg.DagsterInstance, run_id: str, step_key: str) -> History:
             error = event.step_retry_data.error
         elif event.event_type == DagsterEventType.STEP_FAILURE:
             error = event.step_failure_data.error
-        said[-1] = Said(last.begun, at, event.event_type, error)
+        said[-1] = Said(last.begun, at, event, error)
     return History(tuple(said), tuple(recorded[number] for number in sorted(recorded)))
 
 

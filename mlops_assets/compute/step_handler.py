@@ -109,7 +109,11 @@ class PlacingStepHandler(StepHandler):
         return context.step.key in self._watched
 
     def after_loss(self, context: "IStepContext") -> DagsterEvent:
-        """The event that follows from the loss that the last health check found."""
+        """The event that follows from the loss that the last health check found.
+
+        A word of the step's own that has come in meanwhile stands: a second one would end an
+        attempt that has not begun.
+        """
         key = context.step.key
         watched = self._watched[key]
         watched.settled = True
@@ -126,6 +130,9 @@ class PlacingStepHandler(StepHandler):
         attempts = [a for a in known.recorded if a.number != attempt.number] + [ended]
         self._end(context, ended)
         decided = place(profile_name_of(context), profiles(), attempts)
+        own_word = history.read(context.instance, context.run_id, key).of(attempt.number).end
+        if own_word is not None:
+            return own_word
         if isinstance(decided, Stop):
             return failure(context, decided.reason, ended.end or "crashed")
         return DagsterEvent.step_retry_event(

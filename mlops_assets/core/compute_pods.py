@@ -1,5 +1,6 @@
 """How a step's pod stands: whether it runs, waits or has ended, and what ended it."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +9,7 @@ End = Literal[
     "error",  # the step said that a transient error ended it
     "crashed",  # its process ended without saying why
     "memory",
+    "disk",
     "image",
     "configuration",
     "unschedulable",
@@ -29,6 +31,10 @@ _TAKEN_AWAY = (
 )
 """Reasons of pods and of their condition DisruptionTarget that say nothing about the step."""
 
+# What the kubelet says of a pod that wrote more than its own limits. One that goes because its node
+# is full is evicted too, and has done nothing wrong.
+_DISK_FULL = re.compile(r"exceed(s the|s the total|ed its local ephemeral storage) limit")
+
 _NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError")
 _NEVER_AN_IMAGE = ("InvalidImageName", "ErrImageNeverPull")
 _NO_START = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
@@ -42,6 +48,9 @@ START_PATIENCE_SECONDS = 30
 NOT_READY_PATIENCE_SECONDS = 30
 # The step's last event is in the database before its process ends; it is read within a second.
 SILENT_PATIENCE_SECONDS = 10
+
+LAST_WORD_PATIENCE_SECONDS = 5
+"""What a process wrote before its pod went is there once the database has committed it."""
 
 _GONE = "its pod is gone (evicted, or deleted by hand)"
 _USUAL = ("ready", "unknown")
@@ -116,6 +125,13 @@ def standing(job: Job, limits: Limits, *, begun: bool, waited: float) -> Standin
     """
     if not job.exists:
         return Standing("interrupted", f"Job {job.name} was deleted by somebody else")
+    full = next((pod for pod in job.pods if _has_filled_its_disk(pod)), None)
+    if full is not None:  # whether or not the Job's controller has replaced it
+        return Standing(
+            "disk",
+            f"pod {full.name} wrote more than it may ({(full.message or '').strip()}); write less "
+            "to /tmp, or choose a profile with more ephemeral-storage",
+        )
     active = [pod for pod in job.pods if pod.phase in ("Pending", "Running", "Unknown")]
     ended = [pod for pod in job.pods if pod not in active]
     if active:
@@ -124,7 +140,7 @@ def standing(job: Job, limits: Limits, *, begun: bool, waited: float) -> Standin
             # The Job's controller has replaced the pod that the step ran in.
             lost = ended[-1] if ended else None
             found = _ended(lost, job.node, limits) if lost else None
-            return found or Standing("interrupted", _GONE)
+            return found or Standing("interrupted", _GONE, LAST_WORD_PATIENCE_SECONDS)
         return _active(pod, job.node, limits, waited)
     if ended:
         return _ended(ended[-1], job.node, limits)
@@ -199,8 +215,16 @@ def _ended(pod: Pod, node: NodeState, limits: Limits) -> Standing:
         )
     if _taken_away(pod, node):
         node_says = f"; its node {pod.node} is {node.replace('_', ' ')}"
-        return Standing("interrupted", where + (node_says if node not in _USUAL else ""))
+        return Standing(
+            "interrupted",
+            where + (node_says if node not in _USUAL else ""),
+            LAST_WORD_PATIENCE_SECONDS,
+        )
     return Standing("crashed", where, SILENT_PATIENCE_SECONDS)
+
+
+def _has_filled_its_disk(pod: Pod) -> bool:
+    return pod.reason == "Evicted" and _DISK_FULL.search(pod.message or "") is not None
 
 
 def _taken_away(pod: Pod, node: NodeState) -> bool:
@@ -220,7 +244,7 @@ def _no_pod(job: Job, begun: bool, waited: float, limits: Limits) -> Standing:
             SILENT_PATIENCE_SECONDS,
         )
     if begun:
-        return Standing("interrupted", _GONE)
+        return Standing("interrupted", _GONE, LAST_WORD_PATIENCE_SECONDS)
     why = job.warning or "its controller has not made one yet"
     return _waits(f"Job {job.name} has no pod: {why}", waited, limits)
 

@@ -14,10 +14,13 @@ import dagster as dg
 import pytest
 from compute_location import SLOW
 from compute_support import Runs, execute_pod, executing, run_worker
+from dagster._core.execution.plan.objects import StepRetryData
 from dagster._utils.interrupts import capture_interrupts
+from dagster_shared.error import SerializableErrorInfo
 from fake_kubernetes import FakeCluster, condition
 
 from mlops_assets.adapters.compute_profiles import OWN_FILE_VARIABLE
+from mlops_assets.compute import accounts
 from mlops_assets.core import compute_pods
 from mlops_assets.core.errors import InterruptedTrainingError, PermanentError, TransientError
 
@@ -63,7 +66,7 @@ def runs(worker: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     monkeypatch.setenv(OWN_FILE_VARIABLE, str(tmp_path / "profiles.yaml"))
     monkeypatch.setenv("COMPUTE_TEST_IO", str(tmp_path / "io"))
     monkeypatch.setenv("DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS", "0.02")
-    for patience in ("IMAGE", "START", "NOT_READY", "SILENT"):
+    for patience in ("IMAGE", "START", "NOT_READY", "SILENT", "LAST_WORD"):
         monkeypatch.setattr(compute_pods, f"{patience}_PATIENCE_SECONDS", 0.2)
     worker.cluster.clear()
     worker.cluster.add_node("spot-1")
@@ -189,6 +192,33 @@ def test_a_pod_that_is_taken_away_costs_an_attempt_and_no_run(runs: Runs, ending
     assert run.tags["mlops/interruptions"] == "1"
     assert float(run.tags["mlops/wasted_spot_seconds"]) > 0
     assert "attempt 1 of model interrupted" in runs.told(run)
+
+
+def test_a_word_that_comes_after_the_pod_went_is_not_said_a_second_time(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow database: the step's own request for a retry turns up while its loss is recorded."""
+    tag_run, late = accounts.tag_run, [True]
+
+    def slow(instance: dg.DagsterInstance, run_id: str) -> None:
+        tag_run(instance, run_id)
+        if late and late.pop():
+            error = SerializableErrorInfo("told to end", [], "InterruptedTrainingError")
+            event = dg.DagsterEvent(
+                event_type_value=dg.DagsterEventType.STEP_UP_FOR_RETRY.value,
+                job_name="__ASSET_JOB",
+                step_key="model",
+                event_specific_data=StepRetryData(error),
+            )
+            instance.report_dagster_event(event, run_id)
+
+    monkeypatch.setattr(accounts, "tag_run", slow)
+    first_then(runs, evicted)
+    run = runs.execute(runs.create())
+    assert run.is_success, runs.told(run)
+    assert run.tags["mlops/interruptions"] == "1"
+    kinds = {dg.DagsterEventType.STEP_UP_FOR_RETRY}
+    assert len(runs.instance.get_records_for_run(run.run_id, of_type=kinds).records) == 1
 
 
 def test_the_last_attempt_runs_on_on_demand(runs: Runs) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mlops_assets.core.compute_pods import (
     IMAGE_PATIENCE_SECONDS,
+    LAST_WORD_PATIENCE_SECONDS,
     NOT_READY_PATIENCE_SECONDS,
     SILENT_PATIENCE_SECONDS,
     START_PATIENCE_SECONDS,
@@ -26,7 +27,17 @@ LIMITS = Limits(schedule_seconds=900, grace_seconds=90, memory="8Gi")
 RUNNING = Pod("step-x", "Running", "training:1", node="spot-1")
 PENDING = Pod("step-y", "Pending", "training:1")
 FAILED = replace(RUNNING, phase="Failed", exit_code=1, ended="Error")
+FULL = (
+    'Usage of EmptyDir volume "tmp" exceeds the limit "20Gi".',
+    "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi.",
+    'Container dagster exceeded its local ephemeral storage limit "1Gi".',
+)
 NO_NODE = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
+
+
+def evicted(message: str) -> Pod:
+    """A pod that the kubelet has ended."""
+    return replace(RUNNING, phase="Failed", reason="Evicted", message=message)
 
 
 def of(
@@ -52,17 +63,55 @@ def of(
         (of(RUNNING, node="not_ready"), "interrupted", NOT_READY_PATIENCE_SECONDS, "answer"),
         (of(RUNNING, node="leaving"), "runs", 0, ""),
         # The Job's controller has replaced the pod.
-        (of(PENDING), "interrupted", 0, "its pod is gone"),
+        (of(PENDING), "interrupted", LAST_WORD_PATIENCE_SECONDS, "its pod is gone"),
         (of(PENDING, begun=False), "waits", 0, "waits for the scheduler"),
-        (of(begun=True), "interrupted", 0, "its pod is gone"),
+        (of(begun=True), "interrupted", LAST_WORD_PATIENCE_SECONDS, "its pod is gone"),
         (of(begun=False), "waits", 0, "has no pod"),
         (of(begun=False, warning="exceeded quota"), "waits", 0, "exceeded quota"),
         (of(begun=False, waited=901, warning="exceeded quota"), "unschedulable", 0, "quota"),
-        (of(replace(RUNNING, phase="Failed", reason="Evicted")), "interrupted", 0, "Evicted"),
-        (of(replace(FAILED, disruption="PreemptionByScheduler")), "interrupted", 0, "Preemption"),
-        (of(replace(FAILED, exit_code=143)), "interrupted", 0, "exit code 143"),
-        (of(replace(FAILED, exit_code=137), node="leaving"), "interrupted", 0, "is leaving"),
-        (of(replace(FAILED, exit_code=137), node="gone"), "interrupted", 0, "is gone"),
+        (
+            of(replace(RUNNING, phase="Failed", reason="Evicted")),
+            "interrupted",
+            LAST_WORD_PATIENCE_SECONDS,
+            "Evicted",
+        ),
+        (
+            of(replace(FAILED, disruption="PreemptionByScheduler")),
+            "interrupted",
+            LAST_WORD_PATIENCE_SECONDS,
+            "Preemption",
+        ),
+        # Its node's disk is full: not its own doing.
+        (
+            of(evicted("The node was low on resource: ephemeral-storage.")),
+            "interrupted",
+            LAST_WORD_PATIENCE_SECONDS,
+            "low",
+        ),
+        *(
+            (of(evicted(message), *later), "disk", 0, message)
+            for message in FULL
+            # Old clusters replace the pod, and its replacement finds nothing to do.
+            for later in ((), (PENDING,), (replace(FAILED, phase="Succeeded"),))
+        ),
+        (
+            of(replace(FAILED, exit_code=143)),
+            "interrupted",
+            LAST_WORD_PATIENCE_SECONDS,
+            "exit code 143",
+        ),
+        (
+            of(replace(FAILED, exit_code=137), node="leaving"),
+            "interrupted",
+            LAST_WORD_PATIENCE_SECONDS,
+            "is leaving",
+        ),
+        (
+            of(replace(FAILED, exit_code=137), node="gone"),
+            "interrupted",
+            LAST_WORD_PATIENCE_SECONDS,
+            "is gone",
+        ),
         # A SIGKILL on a node that is well: nobody knows from whom.
         (of(replace(FAILED, exit_code=137)), "crashed", SILENT_PATIENCE_SECONDS, "137"),
         (of(replace(FAILED, exit_code=139)), "crashed", SILENT_PATIENCE_SECONDS, "139"),
