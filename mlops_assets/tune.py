@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 from mlops_assets.core.errors import MissingPartitionsError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from mlops_assets.cli import Commands
+    from mlops_assets.core.tuning import TuningRecord
+
+_SHOWN = 10
+"""Trials on the terminal."""
 
 
 def add_tune(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -44,12 +50,11 @@ def run_tune(use_case: str, *, trials: int | None = None, budget: float | None =
     wrong.
     """
     from rich.console import Console
-    from rich.markdown import Markdown
 
     from mlops_assets.adapters import documents
     from mlops_assets.adapters.tuning_plot import tuning_plot
     from mlops_assets.core.records import TrainingSetRecord
-    from mlops_assets.core.tuning import to_paste, trials_markdown
+    from mlops_assets.core.tuning import said_of, to_paste
     from mlops_assets.definitions import local_places
     from mlops_assets.demo.deployment import spec_of
     from mlops_assets.lifecycle.platform import Platform
@@ -74,9 +79,28 @@ def run_tune(use_case: str, *, trials: int | None = None, budget: float | None =
         tell=lambda said: console.print(said, markup=False, soft_wrap=True),
     )
     documents.write(platform.documents_url, use_case, ASSET, record)
-    console.print(Markdown(trials_markdown(record)))
+    for line in said_of(record):
+        console.print(line, markup=False, soft_wrap=True)
+    console.print(_best(record))
     if record.best is not None:
         console.print(to_paste(spec, record.best), markup=False, soft_wrap=True)
     for place in keep(spec, record, platform, tuning_plot(record)):
         console.print(place, markup=False, soft_wrap=True)
     return 0
+
+
+def _best(record: "TuningRecord") -> "Table":
+    """The best trials, as narrow as a terminal is; the report has all of them."""
+    from rich.table import Table
+
+    from mlops_assets.core.tuning import ranked
+
+    table = Table("trial", "log-loss", "rounds", "seconds", "parameters", box=None)
+    for trial in ranked(record.trials)[:_SHOWN]:
+        loss = "" if trial.log_loss is None else f"{trial.log_loss:.5f}"
+        parameters = ", ".join(f"{name} {value}" for name, value in trial.parameters.items())
+        state = "" if trial.state == "complete" else f" ({trial.state})"
+        table.add_row(
+            str(trial.number), loss + state, str(trial.rounds), f"{trial.seconds:.1f}", parameters
+        )
+    return table

@@ -188,8 +188,15 @@ def to_paste(spec: UseCaseSpec, best: TrialRecord) -> str:
     return yaml.safe_dump({"model": {"parameters": parameters}}, sort_keys=False)
 
 
-def trials_markdown(record: TuningRecord) -> str:
-    """A Markdown table of the best trials, and how the study stands."""
+def ranked(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The trials that count, best first; pruned ones after all complete ones."""
+    return sorted(
+        finished(trials), key=lambda one: (one.state != "complete", one.log_loss or 0, one.number)
+    )
+
+
+def said_of(record: TuningRecord) -> list[str]:
+    """How the study stands, in sentences."""
     best, now = record.best, record.now
     done = finished(record.trials)
     pruned = sum(one.state == "pruned" for one in done)
@@ -203,14 +210,20 @@ def trials_markdown(record: TuningRecord) -> str:
             f"Validation log-loss {best.log_loss:.5f} with trial {best.number}, {gain:.5f} below "
             f"{now.log_loss:.5f} of the parameters in defs.yaml."
         )
+    return lines
+
+
+def trials_markdown(record: TuningRecord) -> str:
+    """A Markdown table of the best trials, and how the study stands."""
+    best, done = record.best, finished(record.trials)
+    lines = said_of(record)
     names = list(dict.fromkeys(name for one in done for name in one.parameters))
     lines += [
         "",
         f"| trial | log-loss | {' | '.join(names)} | rounds | seconds | |",
         f"|---:|---:|{'---:|' * len(names)}---:|---:|---|",
     ]
-    ordered = sorted(done, key=lambda one: (one.state != "complete", one.log_loss or 0, one.number))
-    for one in ordered[:_SHOWN]:
+    for one in ranked(done)[:_SHOWN]:
         shown = " | ".join(_cell(one.parameters, name) for name in names)
         bold = "**" if one == best else ""
         loss = "" if one.log_loss is None else f"{bold}{one.log_loss:.5f}{bold}"
