@@ -27,8 +27,8 @@ from mlops_assets.adapters import documents
 from mlops_assets.adapters.endpoints import local
 from mlops_assets.core.monitoring_spec import MonitoringSpec
 from mlops_assets.core.pit import ASKED_AT
-from mlops_assets.core.records import EndpointRecord
 from mlops_assets.core.retraining_spec import RetrainingSpec
+from mlops_assets.core.rollout_state import EndpointRecord
 from mlops_assets.core.spec import TrainingSetSpec, UseCaseSpec
 from mlops_assets.core.windows import Window, day_start
 from mlops_assets.lifecycle.platform import Places

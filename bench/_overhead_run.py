@@ -176,7 +176,7 @@ def plain(folder: Path, days: int | None, port: int) -> Clock:
     with clock.timed("endpoint"):
         served = endpoint.deploy(spec, promoted, platform.endpoints_url, platform.documents_url)
     with clock.timed("predictions"):
-        predictions.score(spec, functions, lake, served.release, asked)
+        predictions.score(spec, functions, lake, served.release.champion, asked)
     return clock
 
 

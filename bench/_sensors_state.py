@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import yaml
 
 from mlops_assets import clock
-from mlops_assets.adapters import decisions, documents, ledger, prices
+from mlops_assets.adapters import chain, decisions, documents, ledger, prices
 from mlops_assets.adapters.alerts import log as alert_log
 from mlops_assets.adapters.endpoints.state import paths_of
 from mlops_assets.adapters.functions import Functions
@@ -33,15 +33,14 @@ from mlops_assets.core.monitoring_records import (
 )
 from mlops_assets.core.prediction_log import segment_name
 from mlops_assets.core.records import (
-    EndpointRecord,
     ModelRecord,
     PromotionRecord,
     Record,
-    Release,
     TrainingSetRecord,
 )
 from mlops_assets.core.retraining import policy
 from mlops_assets.core.retraining_records import Decision, History, Training, after, with_training
+from mlops_assets.core.rollout_state import EndpointRecord, ServedModel, first_release
 from mlops_assets.core.signals import signals_of
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.core.windows import Window
@@ -215,8 +214,8 @@ def _write_ledger(lake: Lake, spec: UseCaseSpec, template: Sequence[Decision | T
     """The decisions of the first copy, as this one's."""
     import pyarrow as pa
 
-    rows: list[decisions.Row] = []
-    book = decisions.Book(spec.name)
+    rows: list[chain.Row] = []
+    book = chain.Chain(spec.name)
     for one in template:
         kind = "decision" if isinstance(one, Decision) else "training"
         mine = one.model_copy(update={"use_case": spec.name})
@@ -224,12 +223,12 @@ def _write_ledger(lake: Lake, spec: UseCaseSpec, template: Sequence[Decision | T
         retrain = isinstance(one, Decision) and one.retrain
         inputs = one.inputs if isinstance(one, Decision) else ""
         text = mine.model_dump_json()
-        row = decisions._row(book, kind, at, text, inputs=inputs, retrain=retrain)
+        marks = {"inputs": inputs, "retrain": retrain}
+        row = chain.row_of(decisions.LEDGER, book, kind, at, text, **marks)
         rows.append(row)
-        entry = decisions.Entry(kind, at, inputs, str(row["writer"]), text)
-        book = decisions.Book(spec.name, tail=str(row["digest"]), entries=(*book.entries, entry))
+        book = chain.after_row(decisions.LEDGER, book, row)
     for part in (rows[:-_COMMITS], *([row] for row in rows[-_COMMITS:])):
-        table = pa.Table.from_pylist(part, schema=decisions._schema())
+        table = pa.Table.from_pylist(part, schema=chain.schema(decisions.LEDGER))
         lake.append(decisions.table(spec.name), table)
 
 
@@ -250,8 +249,11 @@ def _write_documents(
             url=f"http://127.0.0.1:{port}",
             pid=1,
             instance="0123456789abcdef",
-            release=Release(
-                use_case=spec.name, version=version, sha256=promotion.sha256, artifact="model.ubj"
+            release=first_release(
+                spec.name,
+                ServedModel(version=version, sha256=promotion.sha256, artifact="model.ubj"),
+                NOW,
+                "promoted",
             ),
             prediction_log=str(paths_of(spec.name, places.endpoints).predictions),
         ),
@@ -356,23 +358,17 @@ def _promotion(use_case: str, version: int, end: date) -> PromotionRecord:
 def _append_promotions(lake: Lake, found: Sequence[PromotionRecord]) -> None:
     import pyarrow as pa
 
-    rows = [
-        {
-            **one.model_dump(include={"use_case", "version", "decision", "decided_at"}),
-            "record": one.model_dump_json(),
-        }
-        for one in found
-    ]
-    schema = pa.schema(
-        [
-            ("use_case", pa.string()),
-            ("version", pa.int64()),
-            ("decision", pa.string()),
-            ("decided_at", pa.timestamp("us", tz="UTC")),
-            ("record", pa.string()),
-        ]
-    )
-    lake.append(ledger.TABLE, pa.Table.from_pylist(rows, schema=schema))
+    rows: dict[str, list[chain.Row]] = {}
+    known: dict[str, chain.Chain] = {}
+    for one in found:
+        before = known.get(one.use_case, chain.Chain(one.use_case))
+        text, marks = one.model_dump_json(), {"version": one.version, "decision": one.decision}
+        row = chain.row_of(ledger.LEDGER, before, "gate", one.decided_at, text, **marks)
+        rows.setdefault(one.use_case, []).append(row)
+        known[one.use_case] = chain.after_row(ledger.LEDGER, before, row)
+    for use_case, own in rows.items():
+        table = pa.Table.from_pylist(own, schema=chain.schema(ledger.LEDGER))
+        lake.append(ledger.table(use_case), table)
 
 
 def _alerts(spec: UseCaseSpec) -> list[Entry]:

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from mlops_assets.core.errors import PlatformError
+from mlops_assets.rollout import add_rollout
 from mlops_assets.tune import add_tune
 
 _EXAMPLES = """\
@@ -20,6 +21,8 @@ examples:
   mlops backtest flight_delays     which retraining policy would have paid
   mlops tune flight_delays         better parameters, within trials and a budget
   mlops train flight_delays        the asset `model` by hand; Ctrl-C, and it goes on next time
+  mlops rollout status flight_delays
+                                   where a challenger is on its way
   mlops endpoint status            which endpoints run, and what they serve
   mlops endpoint stop flight_delays
   mlops lake vacuum flight_delays  drop file versions that no registered model names
@@ -39,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_replay(commands)
     _add_backtest(commands)
     add_tune(commands)
+    add_rollout(commands)
     _add_train(commands)
     _add_endpoint(commands)
     _add_lake(commands)
@@ -285,8 +289,8 @@ def _endpoints(options: argparse.Namespace) -> int:
         elif use_case not in known or (record := local.find(use_case, endpoints)) is None:
             print(f"{use_case}: not running")
         else:
-            release = record.release
-            print(f"{use_case}: {record.url} version {release.version} {release.sha256[:12]}")
+            champion = record.release.champion
+            print(f"{use_case}: {record.url} version {champion.version} {champion.sha256[:12]}")
     if not known and not only:
         print("no endpoint was started yet")
     return 0

@@ -35,6 +35,7 @@ def _remote_places() -> Places:
         dagster=dg.EnvVar("MLOPS_DAGSTER_URL"),
         runbooks=dg.EnvVar("MLOPS_RUNBOOKS_URL"),
         tuning=dg.EnvVar("MLOPS_TUNING_URL"),
+        online=dg.EnvVar("MLOPS_ONLINE_URL"),
     )
 
 

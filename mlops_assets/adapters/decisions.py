@@ -1,27 +1,20 @@
 """The retraining ledger: every decision of every policy, and every training, append-only.
 
-Each use case has a table of its own, so that what a sensor's tick reads does not grow with the
-number of use cases. Its entries are numbered and each holds the digest of the one before, so that a
-changed, cut or missing entry is found when the ledger is read. The number also decides races:
-whoever decides writes the number that follows what it has read, and of several entries with one
-number the first in the lake's order counts. The others are void, for every reader, for ever. So
-exactly one of several evaluators wins, without a lock, and a killed one blocks nobody.
+A chained ledger of each use case (:mod:`~mlops_assets.adapters.chain`): of several evaluators that
+decide at once exactly one wins.
 
 A decision to retrain is thereby the claim on its training. Who dies between the claim and the run
 leaves a training in :func:`~mlops_assets.core.retraining_records.outstanding`; its run key makes
 requesting it again harmless.
 """
 
-import hashlib
-import json
-import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from mlops_assets.core.errors import MissingPartitionsError, PermanentError, TransientError
+from mlops_assets.adapters import chain
+from mlops_assets.adapters.chain import Chain, Entry
+from mlops_assets.core.errors import PermanentError, TransientError
 from mlops_assets.core.retraining_records import (
     Decision,
     History,
@@ -31,50 +24,40 @@ from mlops_assets.core.retraining_records import (
 )
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from mlops_assets.adapters.lake import Lake
 
+LEDGER = chain.Ledger(
+    "retraining_decisions", "cooldowns and budgets", {"inputs": str, "retrain": bool}
+)
 
 Recorded = Literal["recorded", "known", "lost"]
 """``recorded``: it counts and its writer alone may start its training; ``known``: the ledger had
 it, recorded by somebody else or before; ``lost``: another decision came first, decide again."""
 
-Row = dict[str, object]
-
-_FIRST = "0" * 64
-_CHAINED = ("use_case", "sequence", "previous", "kind", "at", "inputs", "retrain", "writer")
 _ATTEMPTS = 20
-
-# Files cost more to read than rows: a commit is a file until it is joined with the others.
-_COMPACT_EVERY = 10
 
 
 def table(use_case: str) -> str:
     """The table of the use case's ledger."""
-    return f"{use_case}/retraining_decisions"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A counted entry; ``text`` is the JSON of a Decision or a Training."""
-
-    kind: str
-    at: datetime
-    inputs: str
-    writer: str
-    text: str
+    return LEDGER.table(use_case)
 
 
 @dataclass(frozen=True)
 class Book:
-    """A use case's entries at a Delta version of the ledger; ``tail`` is the last one's digest."""
+    """A use case's ledger, and the history that its entries amount to."""
 
-    use_case: str
-    version: int = -1
-    tail: str = _FIRST
+    chain: Chain
     history: History = field(default_factory=History)
-    entries: tuple[Entry, ...] = field(default=(), repr=False)
+
+    @property
+    def use_case(self) -> str:
+        """Whose ledger it is."""
+        return self.chain.use_case
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Every entry: JSON of a Decision or a Training."""
+        return self.chain.entries
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -97,30 +80,7 @@ def book(lake: "Lake", use_case: str) -> Book:
 
     Raises PermanentError that names the entry when one is damaged, missing or out of order.
     """
-    import pyarrow as pa
-
-    name = table(use_case)
-    # Before the rows: entries that come in between make an append look raced, which is looked up.
-    version = lake.version(name)
-    try:
-        log = lake.read_log(name)
-    except MissingPartitionsError:
-        return Book(use_case, version)
-    except pa.ArrowInvalid as error:
-        raise _damaged(f"ledger {name!r} at {lake.root}", f"cannot be read ({error})") from error
-    chain: list[Row] = []
-    for row in log.to_pylist():
-        where = f"entry {row['sequence']} of ledger {name!r} at {lake.root}"
-        if row["use_case"] != use_case:
-            raise _damaged(where, f"is of use case {row['use_case']!r}")
-        if row["digest"] != _digest(row):
-            raise _damaged(where, "is cut or was changed: its digest does not match")
-        if row["sequence"] < len(chain):
-            continue  # Void: somebody else's entry of this number came first.
-        if row["sequence"] > len(chain) or row["previous"] != _tail(chain):
-            raise _damaged(where, "does not follow the one before: an entry is missing")
-        chain.append(row)
-    return _book(lake, use_case, version, chain)
+    return _book(lake, chain.read(lake, LEDGER, use_case))
 
 
 def record(lake: "Lake", read: Book, decision: Decision) -> Recorded:
@@ -133,18 +93,19 @@ def record(lake: "Lake", read: Book, decision: Decision) -> Recorded:
         raise PermanentError(
             f"a decision of {decision.use_case} on the book of {read.use_case}: give its own"
         )
-    if _knows(read, decision):
+    if _knows(read.chain, decision):
         return "known"
-    row = _row(
-        read,
+    counts, now = chain.append(
+        lake,
+        LEDGER,
+        read.chain,
         "decision",
         decision.decided_at,
         decision.model_dump_json(),
         inputs=decision.inputs,
         retrain=decision.retrain,
     )
-    now = _append(lake, read, row)
-    if now is None or any(entry.writer == row["writer"] for entry in now.entries):
+    if counts:
         return "recorded"
     return "known" if _knows(now, decision) else "lost"
 
@@ -160,9 +121,10 @@ def record_training(lake: "Lake", training: Training) -> bool:
         if with_training(read.history, training) == read.history:
             return False
         at = training.ended or training.started
-        row = _row(read, "training", at, training.model_dump_json())
-        now = _append(lake, read, row)
-        if now is None or any(entry.writer == row["writer"] for entry in now.entries):
+        text = training.model_dump_json()
+        marks = {"inputs": "", "retrain": False}
+        counts, _ = chain.append(lake, LEDGER, read.chain, "training", at, text, **marks)
+        if counts:
             return True
     raise TransientError(
         f"training {training.run_key} is not in its ledger at {lake.root}: others wrote first "
@@ -191,105 +153,30 @@ def history_markdown(use_case: str, newest: Sequence[Decision], earlier: int) ->
     return "\n".join(lines)
 
 
-def _book(lake: "Lake", name: str, version: int, chain: list[Row]) -> Book:
-    """The book of counted rows. Only what makes the history is parsed: most entries say no."""
+def _book(lake: "Lake", read: Chain) -> Book:
+    """The book of counted entries. Only what makes the history is parsed: most entries say no."""
     history = History()
-    last = max((n for n, row in enumerate(chain) if row["kind"] == "decision"), default=-1)
-    for n, row in enumerate(chain):
-        if row["kind"] == "decision" and n != last and not row["retrain"]:
+    made = [n for n, entry in enumerate(read.entries) if entry.kind == "decision"]
+    last = max(made, default=-1)
+    for n, entry in enumerate(read.entries):
+        if entry.kind == "decision" and n != last and not entry.marks["retrain"]:
             continue
         try:
-            text = str(row["record"])
-            if row["kind"] == "decision":
-                history = after(history, Decision.model_validate_json(text))
+            if entry.kind == "decision":
+                history = after(history, Decision.model_validate_json(entry.text))
             else:
-                history = with_training(history, Training.model_validate_json(text))
+                history = with_training(history, Training.model_validate_json(entry.text))
         except ValueError as error:
             raise PermanentError(
-                f"entry {n} of ledger {table(name)!r} at {lake.root} is no {row['kind']} of "
-                f"this release: read it with the release that wrote it ({error})"
+                f"entry {n} of ledger {table(read.use_case)!r} at {lake.root} is no {entry.kind} "
+                f"of this release: read it with the release that wrote it ({error})"
             ) from error
-    entries = tuple(
-        Entry(
-            kind=str(row["kind"]),
-            at=_moment(row["at"]),
-            inputs=str(row["inputs"]),
-            writer=str(row["writer"]),
-            text=str(row["record"]),
-        )
-        for row in chain
-    )
-    return Book(name, version, _tail(chain), history, entries)
+    return Book(read, history)
 
 
-def _tail(chain: list[Row]) -> str:
-    return str(chain[-1]["digest"]) if chain else _FIRST
-
-
-def _append(lake: "Lake", read: Book, row: Row) -> Book | None:
-    """Appends ``row``; None when nobody came between reading and appending, else the book now."""
-    import pyarrow as pa
-
-    name = table(read.use_case)
-    version = lake.append(name, pa.Table.from_pylist([row], schema=_schema()))
-    raced = version != read.version + 1
-    if version % _COMPACT_EVERY == 0:
-        # The row counts whatever becomes of this: where others write, the next one does it.
-        with suppress(TransientError):
-            lake.compact(name)
-    return book(lake, read.use_case) if raced else None
-
-
-def _row(
-    read: Book, kind: str, at: datetime, text: str, *, inputs: str = "", retrain: bool = False
-) -> Row:
-    row: Row = {
-        "use_case": read.use_case,
-        "sequence": len(read.entries),
-        "previous": read.tail,
-        "kind": kind,
-        "at": at,
-        "inputs": inputs,
-        "retrain": retrain,
-        "writer": uuid.uuid4().hex,
-        "record": text,
-    }
-    return {**row, "digest": _digest(row)}
-
-
-def _digest(row: Row) -> str:
-    parts = [row[name] for name in _CHAINED if name != "at"]
-    text = json.dumps([*parts, _moment(row["at"]).timestamp(), row["record"]], ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _schema() -> "pa.Schema":
-    import pyarrow as pa
-
-    types = {
-        "sequence": pa.int64(),
-        "at": pa.timestamp("us", tz="UTC"),
-        "retrain": pa.bool_(),
-    }
-    names = (*_CHAINED, "record", "digest")
-    return pa.schema([(name, types.get(name, pa.string())) for name in names])
-
-
-def _knows(read: Book, decision: Decision) -> bool:
+def _knows(read: Chain, decision: Decision) -> bool:
     same = decision.decided_at, decision.inputs
     return any(
-        entry.kind == "decision" and (entry.at, entry.inputs) == same for entry in read.entries
-    )
-
-
-def _moment(value: object) -> datetime:
-    if not isinstance(value, datetime):
-        raise PermanentError(f"a retraining ledger has {value!r} where a time should be")
-    return value
-
-
-def _damaged(where: str, how: str) -> PermanentError:
-    return PermanentError(
-        f"{where} {how}. Nothing is decided on it; restore the table's folder from a backup, or "
-        "move it away to begin anew, which forgets cooldowns and budgets"
+        entry.kind == "decision" and (entry.at, entry.marks["inputs"]) == same
+        for entry in read.entries
     )

@@ -40,6 +40,11 @@ class Functions:
             raise PermanentError(f"{name!r} is a {type(found).__name__}, not a function")
         return cast("Callable[..., object]", found)
 
+    def full_name(self, name: str) -> str:
+        """``module:function`` as any process of this code finds it."""
+        module, _, function = name.partition(":")
+        return f"{self.package}.{module}:{function}" if self._is_own(module) else name
+
     def problem(self, name: str) -> str | None:
         """Why ``module:function`` cannot be called, read without importing it; None when it can."""
         module, _, function = name.partition(":")

@@ -1,88 +1,146 @@
-"""The promotion ledger: what was decided about each challenger, append-only, in the lake.
+"""The promotion ledger: what was decided about challengers, append-only, in the lake.
 
-A decision is recorded before the alias ``champion`` moves. A run that is killed between the two
-leaves a decision that :func:`pending` finds, and never a champion that nobody decided on.
+A chained ledger of each use case (:mod:`~mlops_assets.adapters.chain`): decisions of the gate, and
+those about rollouts with their evidence. Each is recorded before it is acted on, and what is to be
+served follows from the entries alone (:mod:`~mlops_assets.core.promotion_ledger`): of several that
+decide at once exactly one wins, and whoever is killed is made up for by the next one.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from mlops_assets.core.errors import MissingPartitionsError, PermanentError
+from mlops_assets.adapters import chain
+from mlops_assets.adapters.chain import Chain, Entry
+from mlops_assets.core.errors import PermanentError, TransientError
+from mlops_assets.core.promotion_ledger import (
+    Begun,
+    Chosen,
+    Decided,
+    LedgerRecord,
+    State,
+    at_of,
+    folded,
+    followed,
+)
 from mlops_assets.core.records import PromotionRecord
 
 if TYPE_CHECKING:
     from mlops_assets.adapters.lake import Lake
 
-TABLE = "promotions"
+LEDGER = chain.Ledger("promotions", "what was served when", {"version": int, "decision": str})
+
+_KINDS: dict[str, type[LedgerRecord]] = {
+    "gate": PromotionRecord,
+    "begun": Begun,
+    "decided": Decided,
+    "chosen": Chosen,
+}
+_ATTEMPTS = 20
+
+
+def table(use_case: str) -> str:
+    """The table of the use case's ledger."""
+    return LEDGER.table(use_case)
+
+
+@dataclass(frozen=True)
+class Book:
+    """A use case's ledger, and what its entries amount to.
+
+    Without the waits of rollouts that are over: they are most entries, and change nothing.
+    """
+
+    chain: Chain
+    numbered: tuple[tuple[int, LedgerRecord], ...] = field(default=(), repr=False)
+    """The entries with their numbers, in the order of recording."""
+    state: State = field(default_factory=State)
+
+    @property
+    def records(self) -> list[LedgerRecord]:
+        """The entries, in the order of recording."""
+        return [record for _, record in self.numbered]
+
+    @property
+    def gate(self) -> list[PromotionRecord]:
+        """Each decision of the gate, in the order of recording; a repeated one once."""
+        found: dict[tuple[object, ...], PromotionRecord] = {}
+        for entry in self.records:
+            if isinstance(entry, PromotionRecord):
+                found.setdefault(_identity(entry), entry)
+        return list(found.values())
+
+
+_last_read: dict[tuple[str, str], Book] = {}
+"""A tick without news parses nothing: the book of each ledger as it was read last."""
+
+_MOST_KEPT = 256
+
+
+def book(lake: "Lake", use_case: str) -> Book:
+    """The use case's ledger, empty where nothing was recorded.
+
+    Raises PermanentError that names the entry when one is damaged, missing or out of order.
+    """
+    known = _last_read.get((lake.root, use_case))
+    if known is not None and known.chain.version == lake.version(table(use_case)):
+        return known
+    return _kept(lake, _parsed(lake, chain.read(lake, LEDGER, use_case)))
+
+
+def append(lake: "Lake", read: Book, record: LedgerRecord) -> tuple[bool, Book]:
+    """Append ``record``, which was decided on ``read``: whether it counts, and the book after it.
+
+    It does not where somebody else's entry came first: decide again.
+    """
+    kind = next(name for name, each in _KINDS.items() if isinstance(record, each))
+    version, decision = _marks(read.state, record)
+    counts, after = chain.append(
+        lake,
+        LEDGER,
+        read.chain,
+        kind,
+        at_of(record),
+        record.model_dump_json(),
+        version=version,
+        decision=decision,
+    )
+    alone = len(after.entries) == len(read.chain.entries) + 1
+    # What begins leaves the waits before it behind.
+    if counts and alone and kind != "begun":
+        numbered = (*read.numbered, (len(read.chain.entries), record))
+        return True, _kept(lake, Book(after, numbered, folded([record], read.state)))
+    return counts, _kept(lake, _parsed(lake, after))
 
 
 def record(lake: "Lake", decision: PromotionRecord) -> bool:
-    """Append ``decision``; False, with nothing written, when the ledger has it already.
+    """Append a decision of the gate; False, with nothing written, when the ledger has it already.
 
     The same use case, version, evaluation and outcome are the same decision, whenever and by
-    whichever run it is taken.
+    whichever run it is taken. Raises TransientError when others keep writing first.
     """
-    import pyarrow as pa
-
-    if any(_identity(known) == _identity(decision) for known in decisions(lake, decision.use_case)):
-        return False
-    schema = pa.schema(
-        [
-            ("use_case", pa.string()),
-            ("version", pa.int64()),
-            ("decision", pa.string()),
-            ("decided_at", pa.timestamp("us", tz="UTC")),
-            ("record", pa.string()),
-        ]
+    for _ in range(_ATTEMPTS):
+        read = book(lake, decision.use_case)
+        if any(_identity(known) == _identity(decision) for known in read.gate):
+            return False
+        if append(lake, read, decision)[0]:
+            return True
+    raise TransientError(
+        f"the decision about version {decision.version} is not in the ledger at {lake.root}: "
+        f"others wrote first {_ATTEMPTS} times; try again"
     )
-    row = {
-        **decision.model_dump(include={"use_case", "version", "decision", "decided_at"}),
-        "record": decision.model_dump_json(),
-    }
-    lake.append(TABLE, pa.Table.from_pylist([row], schema=schema))
-    return True
 
 
 def decisions(lake: "Lake", use_case: str) -> list[PromotionRecord]:
-    """Each decision about ``use_case``, in the order of recording.
+    """Each decision of the gate about ``use_case``, in the order of recording.
 
-    Two runs that record the same decision at once both append it; the first one counts.
-    Raises PermanentError for an entry that is no decision.
+    Raises PermanentError for a damaged ledger.
     """
-    import pyarrow.compute as pc
-
-    try:
-        table = lake.read_log(TABLE)
-    except MissingPartitionsError:
-        return []  # Nothing was decided yet.
-    found: dict[tuple[object, ...], PromotionRecord] = {}
-    for text in table.filter(pc.field("use_case") == use_case)["record"].to_pylist():
-        try:
-            entry = PromotionRecord.model_validate_json(text)
-        except ValueError as error:
-            raise PermanentError(
-                f"table {TABLE!r} of the lake has an entry for {use_case} that is no decision of "
-                f"this release: read it with the release that wrote it ({error})"
-            ) from error
-        found.setdefault(_identity(entry), entry)
-    return list(found.values())
-
-
-def pending(lake: "Lake", use_case: str, champion_version: int | None) -> PromotionRecord | None:
-    """The last promotion of ``use_case``, when the alias still names the version before it.
-
-    ``champion_version`` is what the alias names now, None for nothing. An alias on any other
-    version was moved on purpose, and is left alone.
-    """
-    promotions = [entry for entry in decisions(lake, use_case) if entry.decision == "promoted"]
-    if not promotions:
-        return None
-    last = promotions[-1]
-    return last if last.previous_version == champion_version else None
+    return book(lake, use_case).gate
 
 
 def history_markdown(entries: Sequence[PromotionRecord], most: int = 20) -> str:
-    """A Markdown table of the last ``most`` decisions, latest first."""
+    """A Markdown table of the last ``most`` decisions of the gate, latest first."""
     if not entries:
         return "No decision has been recorded."
     lines = [
@@ -98,8 +156,62 @@ def history_markdown(entries: Sequence[PromotionRecord], most: int = 20) -> str:
             f"| {champion} | {reason} |"
         )
     if len(entries) > most:
-        lines.append(f"\n{len(entries) - most} earlier decisions are in table `{TABLE}`.")
+        where = table(entries[0].use_case)
+        lines.append(f"\n{len(entries) - most} earlier decisions are in table `{where}`.")
     return "\n".join(lines)
+
+
+def everything(lake: "Lake", use_case: str) -> list[LedgerRecord]:
+    """Each entry of the ledger, all waits included, in the order of recording."""
+    read = chain.read(lake, LEDGER, use_case)
+    return [_record(lake, read, n, entry) for n, entry in enumerate(read.entries)]
+
+
+def _parsed(lake: "Lake", read: Chain) -> Book:
+    begun = max((n for n, entry in enumerate(read.entries) if entry.kind == "begun"), default=0)
+    numbered: list[tuple[int, LedgerRecord]] = []
+    entries: list[Entry] = []
+    state = State()
+    for number, entry in enumerate(read.entries):
+        if number < begun and entry.kind == "decided" and entry.marks["decision"] == "wait":
+            entries.append(replace(entry, text=""))  # Kept in memory by each sensor, for years.
+            state = replace(state, entries=number + 1)
+            continue
+        entries.append(entry)
+        record = _record(lake, read, number, entry)
+        numbered.append((number, record))
+        state = followed(state, record)
+    return Book(replace(read, entries=tuple(entries)), tuple(numbered), state)
+
+
+def _record(lake: "Lake", read: Chain, number: int, entry: Entry) -> LedgerRecord:
+    try:
+        return _KINDS[entry.kind].model_validate_json(entry.text)
+    except (KeyError, ValueError) as error:
+        raise PermanentError(
+            f"entry {number} of ledger {table(read.use_case)!r} at {lake.root} is no {entry.kind} "
+            f"of this release: read it with the release that wrote it ({error})"
+        ) from error
+
+
+def _kept(lake: "Lake", read: Book) -> Book:
+    while len(_last_read) >= _MOST_KEPT:
+        _last_read.pop(next(iter(_last_read)))
+    _last_read[lake.root, read.chain.use_case] = read
+    return read
+
+
+def _marks(state: State, record: LedgerRecord) -> tuple[int, str]:
+    match record:
+        case PromotionRecord():
+            return record.version, record.decision
+        case Begun():
+            return record.rollout.challenger, "begun"
+        case Decided():
+            known = state.under_way
+            return known.challenger.version if known else 0, record.decision.action
+        case Chosen():
+            return record.champion.version, "chosen"
 
 
 def _identity(entry: PromotionRecord) -> tuple[object, ...]:

@@ -1,6 +1,6 @@
 """Reads the prediction log that model servers write."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -27,12 +27,15 @@ class Predictions:
     table: "pa.Table"
     """One row per prediction: ``time`` (UTC, microseconds), ``request_id``, ``row`` (place in its
     request), ``event_id`` (null where none was sent), ``use_case``, ``model_version``, ``sha256``,
-    ``role``, ``score`` (float32), and ``features.<name>`` for each feature as it was sent (string,
-    or float64; null where missing or where that model had no such feature)."""
+    ``role``, ``returned`` (whether the client got the score), ``rollout_id`` (empty outside of a
+    rollout), ``score`` (float32), ``error`` (why there is no score, else null), ``looked_up``
+    (JSON, see core.online.RowLookup; null where all features were sent), and ``features.<name>``
+    for each feature as it was sent (string, or float64; null where missing or where that model had
+    no such feature). Features stand with the score that was returned."""
     torn_lines: int
     """Lines that a kill or a full disk cut: they were skipped."""
     inputs: "Mapping[str, Mapping[str, FeatureType]]"
-    """The features that each model was asked with and their types, by the model's sha256."""
+    """The features that each model answered with and their types, by the model's sha256."""
 
 
 def read_predictions(
@@ -58,7 +61,7 @@ def read_predictions(
         elif (since is None or record.time >= since) and (until is None or record.time < until):
             records.append(record)
     records.sort(key=lambda record: record.time)
-    inputs = {record.sha256: _inputs(record) for record in records}
+    inputs = {record.sha256: _inputs(record) for record in records if record.returned}
     return Predictions(_table(records), torn, inputs)
 
 
@@ -126,7 +129,9 @@ def _decode(line: bytes) -> "PredictionRecord | None":
 def _table(records: "list[PredictionRecord]") -> "pa.Table":
     import pyarrow as pa
 
-    sizes = [len(record.scores) for record in records]
+    from mlops_assets.core.online import row_lookups
+
+    sizes = [record.rows for record in records]
 
     def each(values: list[object], kind: pa.DataType) -> pa.Array:
         """One value per record, repeated for each of its rows."""
@@ -142,7 +147,15 @@ def _table(records: "list[PredictionRecord]") -> "pa.Table":
         "model_version": each([record.version for record in records], pa.int64()),
         "sha256": each([record.sha256 for record in records], pa.string()),
         "role": each([record.role for record in records], pa.string()),
-        "score": _column([record.scores for record in records], sizes, pa.float32()),
+        "returned": each([record.returned for record in records], pa.bool_()),
+        "rollout_id": each([record.rollout for record in records], pa.string()),
+        "score": _column([record.scores or None for record in records], sizes, pa.float32()),
+        "error": each([record.error for record in records], pa.string()),
+        "looked_up": _column(
+            [None if record.online is None else row_lookups(record.online) for record in records],
+            sizes,
+            pa.string(),
+        ),
     }
     texts = {name: None for record in records for name in record.categories}
     numbers = {name: None for record in records for name in record.floats if name not in texts}
@@ -170,7 +183,7 @@ def _as_texts(values: list[float | None] | None) -> list[str | None] | None:
 
 
 def _column(
-    values: "list[list[str | None] | None] | list[list[float | None] | None] | list[list[float]]",
+    values: "Sequence[Sequence[str | float | None] | None]",
     sizes: list[int],
     kind: "pa.DataType",
 ) -> "pa.Array":

@@ -78,6 +78,16 @@ class Tracking:
         if waiting is not None and int(waiting.version) == version:
             _drop_challenger(self, use_case)
 
+    def set_challenger(self, use_case: str, version: int) -> None:
+        """Makes ``version`` the challenger; again changes nothing."""
+        _set_alias(self, use_case, CHALLENGER, version)
+
+    def drop_challenger(self, use_case: str, version: int) -> None:
+        """Makes ``version`` no longer the challenger; another one stays."""
+        waiting = _aliased(self, use_case, CHALLENGER)
+        if waiting is not None and int(waiting.version) == version:
+            _drop_challenger(self, use_case)
+
 
 @contextmanager
 def dagster_mlflow_run(
@@ -114,7 +124,8 @@ def log_and_register(
     """Log a training to the MLflow run ``run_id`` and register its model as challenger.
 
     The model file goes to ``<artifacts>/<use case>/<sha256>.ubj``, where endpoints load it.
-    ``frame`` holds the training rows, of which a few become MLflow's input example.
+    ``frame`` holds the training rows, of which a few become MLflow's input example. The model's
+    export to ONNX lies beside it, where it predicts the same (adapters.onnx_export).
 
     Bytes that are a version of the use case already get no second one: that version's record is
     returned with ``unchanged`` (and with ``training_set``, whose holdout may be another). It
@@ -124,6 +135,7 @@ def log_and_register(
     Raises TransientError when MLflow is busy or away; all of it may be repeated.
     """
     from mlops_assets.adapters.mlflow_logging import log_model, log_training
+    from mlops_assets.adapters.models import keep_export
     from mlops_assets.adapters.storage import join
 
     uri = tracking.tracking_uri
@@ -142,8 +154,9 @@ def log_and_register(
             rounds=model.rounds,
             unchanged=False,
         )
-        # The file first: a version never names one that isn't there.
+        # The files first: a version never names one that isn't there.
         _keep_file(record.artifact, model)
+        record = record.model_copy(update=keep_export(record.artifact, model, frame))
         record = _register(tracking, record, run, *log_model(uri, run, model, frame))
     else:
         record = registered.model_copy(update={"unchanged": True, "training_set": training_set})

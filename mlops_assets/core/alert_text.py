@@ -26,6 +26,10 @@ WHAT_TO_DO: dict[Kind, str] = {
     "month",
     "promoted": "nothing, unless the model should not serve",
     "refused": "read which rule of the gate failed; the champion still serves",
+    "rollback": "find out what the model did wrong before it is tried again; the former champion "
+    "serves",
+    "rollout_aborted": "read which guard aborted; the champion serves on",
+    "rollout_overdue": "see what the rollout waits for, and promote or abort it by hand",
     "endpoint_down": "look at the endpoint's log and start it again",
     "storm": "look for one cause behind the alerts that were held back",
 }

@@ -27,12 +27,17 @@ Kind = Literal[
     "retraining_put_off",
     "promoted",
     "refused",
+    "rollback",
+    "rollout_aborted",
+    "rollout_overdue",
     "endpoint_down",
     "storm",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-NOTICES: frozenset[Kind] = frozenset({"retraining_started", "promoted", "refused", "storm"})
+NOTICES: frozenset[Kind] = frozenset(
+    {"retraining_started", "promoted", "refused", "rollback", "rollout_aborted", "storm"}
+)
 """Kinds of things done, which nothing resolves: the subject names the run or model version."""
 
 Severity = Literal["info", "warning", "critical"]

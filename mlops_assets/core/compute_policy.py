@@ -10,6 +10,7 @@ from mlops_assets.core.records import Record
 
 _HOPELESS: Mapping[End, str] = {
     "memory": "the same again would end the same",
+    "disk": "the same again would end the same",
     "image": "the same again would end the same",
     "configuration": "the same again would end the same",
     "deadline": "what it did until then is kept where it saves checkpoints; raise the profile's "

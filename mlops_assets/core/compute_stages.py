@@ -29,6 +29,8 @@ def compute_problems(
         *spec.feature_views,
         *(stage for stage in STAGES if stage != _NOT_RUN),
         *(["tuning"] if spec.tuning is not None else []),
+        *(["online_features", "parity"] if spec.online is not None else []),
+        *(["rollout_evidence", "rollout"] if spec.rollout.strategy == "guarded" else []),
     ]
     for asset, name in spec.compute.items():
         at = ("compute", asset)

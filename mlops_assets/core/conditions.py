@@ -170,6 +170,8 @@ def promotions(teller: Teller, decided: Sequence[PromotionRecord]) -> Seen:
             cause = f"{version} {replaces}: {reason}"
             notices.append(teller.alert("promoted", "info", version, cause, page))
             continue
+        if record.decision == "admitted":
+            continue  # Its rollout tells what comes of it.
         champion = record.champion
         if champion is not None and champion.version == record.version:
             continue  # The champion was evaluated again: nobody was refused.

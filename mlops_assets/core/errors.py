@@ -13,6 +13,10 @@ class TransientError(PlatformError):
     """Trying again may work: the outside world was busy, away or raced us."""
 
 
+class ConflictError(TransientError):
+    """Somebody else changed what was to be changed: read it again, then decide again."""
+
+
 class InterruptedTrainingError(TransientError):
     """The process was told to end while it trained; the rounds until then are saved."""
 

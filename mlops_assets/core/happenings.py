@@ -16,7 +16,7 @@ SILENT_TICKS = 2
 """Ticks without an answer before an endpoint is down: one that is replaced is away for seconds."""
 
 _NAMED = 3  # assets or reasons named in a sentence
-_CHECK_KINDS: Mapping[str, Kind] = {"volume": "volume", "skew": "skew"}
+_CHECK_KINDS: Mapping[str, Kind] = {"volume": "volume", "skew": "skew", "parity": "skew"}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ SCORE = "score"
 MODEL_VERSION = "model_version"
 MODEL_SHA256 = "model_sha256"
 ROLE = "role"
+RETURNED = "returned"
 OUTCOME_KNOWN = "outcome_known"
 LABEL_KNOWN_AT = "label_known_at"
 
@@ -93,13 +94,57 @@ class DayOutcomes:
 def last_answers(events: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
     """The last answer about each of ``events`` that was given by the event's time.
 
-    ``answers`` has the columns of ``ORDER`` and ``event_id``, null where the caller named none. The
-    result has the columns of ``answers`` and ``event_time``, in the order of the events.
+    ``answers`` has the columns of ``ORDER``, ``event_id``, null where the caller named none, and
+    ``returned``: a score that nobody got is no answer. The result has the columns of ``answers``
+    and ``event_time``, in the order of the events.
     """
-    named = answers.drop_nulls(EVENT_ID)
+    named = answers.filter(RETURNED).drop_nulls(EVENT_ID)
     about = named.join(events.select(EVENT_ID, EVENT_TIME), on=EVENT_ID, how="inner")
     in_time = about.filter(pl.col(ASKED_AT) <= pl.col(EVENT_TIME)).sort(ORDER)
     return in_time.unique(EVENT_ID, keep="last").sort(EVENT_TIME, EVENT_ID)
+
+
+def paired(answers: pl.DataFrame) -> pl.DataFrame:
+    """The scores of champion and challenger about the same rows of the same requests.
+
+    ``answers`` are of one rollout, with the columns of ``ORDER``, ``event_id``, ``returned`` and
+    ``score``. The result has ``request_id``, ``row``, ``event_id``, ``asked_at``,
+    ``champion_version``, ``challenger_version``, ``champion_score``, ``challenger_score`` (null
+    where that model failed) and ``returned_role``, one row per row that both were asked about, in
+    the order of time. A request that was sent twice counts once, with its last scores.
+    """
+    key = [REQUEST_ID, "row"]
+    ordered = answers.sort(ORDER)
+    sides: dict[str, pl.DataFrame] = {}
+    for role in ("champion", "challenger"):
+        rows = ordered.filter(pl.col(ROLE) == role).unique(key, keep="last", maintain_order=True)
+        sides[role] = rows.select(
+            *key,
+            EVENT_ID,
+            ASKED_AT,
+            pl.col(MODEL_VERSION).alias(f"{role}_version"),
+            pl.col(SCORE).alias(f"{role}_score"),
+            pl.col(RETURNED).alias(f"{role}_returned"),
+        )
+    both = sides["champion"].join(
+        sides["challenger"].drop(EVENT_ID, ASKED_AT), on=key, how="inner", maintain_order="left"
+    )
+    returned = (
+        pl.when("champion_returned")
+        .then(pl.lit("champion"))
+        .when("challenger_returned")
+        .then(pl.lit("challenger"))
+    )
+    return both.select(
+        *key,
+        EVENT_ID,
+        ASKED_AT,
+        "champion_version",
+        "challenger_version",
+        "champion_score",
+        "challenger_score",
+        returned.alias("returned_role"),
+    )
 
 
 def with_labels(answers: pl.DataFrame, labels: pl.DataFrame, now: datetime) -> pl.DataFrame:
@@ -122,11 +167,12 @@ def unknown_events(
 ) -> int:
     """How many answers should be about the events of ``window`` and name none of them.
 
-    An answer is due ``lead_minutes`` before its event. Answers that name no event count too.
+    An answer is due ``lead_minutes`` before its event. Answers that name no event count too, scores
+    that were not ``returned`` do not.
     """
     due = pl.col(ASKED_AT) + timedelta(minutes=lead_minutes)
-    inside = answers.filter(due.is_between(window.start_time, window.end_time, closed="left"))
-    return inside.join(events, on=EVENT_ID, how="anti").height
+    inside = due.is_between(window.start_time, window.end_time, closed="left")
+    return answers.filter(inside & pl.col(RETURNED)).join(events, on=EVENT_ID, how="anti").height
 
 
 def summary(

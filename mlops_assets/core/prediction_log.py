@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from mlops_assets.core.errors import PermanentError
+from mlops_assets.core.online import Lookups
 
 
 class PredictionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -34,6 +35,22 @@ class PredictionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Event ids, where the client sent them."""
     role: str = "champion"
     """What the model was to the endpoint when it answered."""
+    online: Lookups | None = None
+    """How the endpoint came by the features that were not sent; none where all were."""
+    returned: bool = True
+    """Whether the client got these scores. Others are for comparison: their features stand in the
+    record of the same request that was returned."""
+    rollout: str = ""
+    """The rollout's id, while one is under way."""
+    error: str | None = None
+    """Why the model has no scores for this request."""
+    failed_rows: int = 0
+    """How many rows it has none for."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the request."""
+        return len(self.scores) or self.failed_rows
 
 
 DAY_FOLDER = "%Y%m%d"
@@ -99,6 +116,6 @@ def decode_line(line: bytes) -> PredictionRecord:
     columns = [*record.categories.values(), *record.floats.values()]
     if record.events is not None:
         columns.append(record.events)
-    if any(len(column) != len(record.scores) for column in columns):
+    if any(len(column) != record.rows for column in columns):
         raise PermanentError("not a line of a prediction log: its columns differ in length")
     return record

@@ -8,7 +8,7 @@ from typing import Literal
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.records import EvaluationRecord, ModelRecord, PromotionRecord, Verdict
 
-Decision = Literal["promoted", "refused", "held"]
+Decision = Literal["promoted", "admitted", "refused", "held"]
 
 _DECISIONS: dict[Verdict, Decision] = {
     "pass": "promoted",
@@ -22,10 +22,14 @@ def decide(
     champion: ModelRecord | None,
     now: datetime,
     dagster_run_id: str,
+    *,
+    guarded: bool = False,
 ) -> PromotionRecord:
     """What happens to the challenger of ``evaluation`` while ``champion`` serves.
 
-    A pass promotes, a fail refuses, an inconclusive verdict holds. An evaluation against another
+    A pass promotes, a fail refuses, an inconclusive verdict holds. Where rollouts are ``guarded``,
+    a pass against a champion admits the challenger to one, and the champion serves on until that
+    has decided. An evaluation against another
     champion than the present one holds, whatever its verdict: its comparison is about a model that
     serves no longer.
 
@@ -45,6 +49,9 @@ def decide(
             "give the champion of the same use case"
         )
     decision, reasons = _decision(evaluation, None if champion is None else champion.version)
+    if decision == "promoted" and guarded and evaluation.champion_version is not None:
+        decision = "admitted"
+        reasons = (*reasons[:1], "a guarded rollout decides whether it serves", *reasons[1:])
     promoted = decision == "promoted"
     return PromotionRecord(
         use_case=evaluation.use_case,
@@ -53,7 +60,7 @@ def decide(
         decision=decision,
         reasons=reasons,
         previous_version=evaluation.champion_version
-        if promoted
+        if decision in ("promoted", "admitted")
         else (None if champion is None else champion.version),
         champion=model if promoted else champion,
         evaluation_digest=evaluation_digest(evaluation),

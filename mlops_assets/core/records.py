@@ -63,6 +63,11 @@ class ModelRecord(Record):
     """Boosting rounds kept, early stopping applied."""
     unchanged: bool
     """Whether the same bytes were registered before."""
+    onnx: str | None = None
+    """URL or path of its export, where there is one: the server answers small requests with it."""
+    onnx_sha256: str | None = None
+    onnx_note: str = ""
+    """How far the export's probabilities are from XGBoost's, or why there is none."""
 
 
 class Metrics(Record):
@@ -109,7 +114,7 @@ class PromotionRecord(Record):
     use_case: str
     version: int
     sha256: str
-    decision: Literal["promoted", "refused", "held"]
+    decision: Literal["promoted", "admitted", "refused", "held"]
     reasons: tuple[str, ...]
     previous_version: int | None
     champion: ModelRecord | None
@@ -117,27 +122,3 @@ class PromotionRecord(Record):
     evaluation_digest: str
     decided_at: datetime
     dagster_run_id: str
-
-
-class Release(Record):
-    """What an endpoint is told to serve."""
-
-    use_case: str
-    version: int
-    sha256: str
-    artifact: str
-
-
-class EndpointRecord(Record):
-    """A running endpoint."""
-
-    use_case: str
-    url: str
-    pid: int | None = None
-    """The server's process, where it is one of this machine."""
-    instance: str
-    """Random identity of the server process, which it also answers with; on Kubernetes the
-    Deployment's."""
-    release: Release
-    prediction_log: str
-    """Folder, or URL, of what it answered."""

@@ -1,13 +1,14 @@
 """Prediction requests: bytes of a body to columns that fit a model's signature.
 
-Here is the Open Inference Protocol V2 (one tensor per feature column) and what it shares with the
-``/invocations`` form (core.invocations). Everything that does not fit is refused with the HTTP
-status and a message that names the field and the row.
+Here is what the forms share: tensors of the Open Inference Protocol V2 (core.tensors) and the
+``/invocations`` (core.invocations). Everything that does not fit is refused with the HTTP status
+and a message that names the field and the row.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias, TypeVar, cast
+from typing import Annotated, TypeVar, cast
 
 import msgspec
 
@@ -16,20 +17,33 @@ from mlops_assets.core.records import FeatureField, Signature
 from mlops_assets.core.spec import EVENT_ID
 
 MAX_ID_CHARACTERS = 256
+"""Longest request id and request key."""
 
-_Int32: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
-_Int64: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+MAX_INPUTS = 10_000
+"""Most columns in one request: their number is compared with the signature's before their names."""
+
+
+def _integers(bits: int, least: int) -> object:
+    return list[Annotated[int, msgspec.Meta(ge=least, le=least + 2**bits - 1)] | None]
+
 
 NUMBER_TYPES: dict[str, object] = {
+    "FP16": list[float | None],
     "FP32": list[float | None],
     "FP64": list[float | None],
-    "INT32": list[_Int32 | None],
-    "INT64": list[_Int64 | None],
+    **{f"INT{bits}": _integers(bits, -(2 ** (bits - 1))) for bits in (8, 16, 32)},
+    **{f"UINT{bits}": _integers(bits, 0) for bits in (8, 16, 32)},
+    # msgspec compares with 64-bit numbers; a larger one is no feature's value anyway.
+    "INT64": list[Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None],
+    "UINT64": list[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None],
 }
 """V2 datatypes of a ``float`` feature, with the JSON values that each allows."""
 
 TEXT_TYPE = "BYTES"
 """V2 datatype of a ``category`` feature and of event ids."""
+
+_COMMAS_TO_COUNT = 64 * 1024
+_COMMAS_PER_VALUE = 4
 
 Texts = list[str | None]
 Floats = list[float | None]
@@ -44,7 +58,30 @@ class RequestError(PermanentError):
         self.status = status
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class RequestSchema:
+    """What a request may carry. Compared by identity: it is made once for a model, and caches hang
+    on it.
+    """
+
+    inputs: tuple[FeatureField, ...]
+    """Every column that is taken, in order, but for event ids."""
+    output: str
+    required: frozenset[str]
+    """The columns that every request has; others are not in its ``columns`` unless they are given.
+    """
+
+
+def request_schema(signature: Signature, optional: Sequence[FeatureField] = ()) -> RequestSchema:
+    """A request for a model with ``signature``: all of its inputs, and maybe ``optional`` ones."""
+    return RequestSchema(
+        (*signature.inputs, *optional),
+        signature.output,
+        frozenset(field.name for field in signature.inputs),
+    )
+
+
+@dataclass(slots=True)
 class PredictionRequest:
     """Columns to predict for. Every list has ``rows`` items; null is missing."""
 
@@ -53,6 +90,10 @@ class PredictionRequest:
     floats: dict[str, Floats]
     event_ids: Texts | None
     request_id: str | None
+    key: str | None = None
+    """What a rollout splits by: the callers that send the same key are answered by one model."""
+    binary_output: bool = False
+    """Whether the scores are asked for as binary data."""
 
     @property
     def columns(self) -> dict[str, Sequence[object]]:
@@ -60,54 +101,34 @@ class PredictionRequest:
         return {**self.categories, **self.floats}
 
 
-class _Tensor(msgspec.Struct):
-    name: str
-    shape: list[Annotated[int, msgspec.Meta(ge=0)]]
-    datatype: str
-    data: list[object]
-
-
-class _Output(msgspec.Struct):
-    name: str
-
-
-class _InferRequest(msgspec.Struct):
-    inputs: list[_Tensor]
-    id: str | None = None
-    outputs: list[_Output] | None = None
-
-
-_infer_decoder = msgspec.json.Decoder(_InferRequest)
-
-
-def parse_infer(body: bytes, signature: Signature, max_rows: int) -> PredictionRequest:
-    """An Open Inference Protocol V2 inference request.
-
-    Raises RequestError: 400 for malformed JSON, 413 for more than ``max_rows`` rows, 422 for
-    content that does not fit ``signature``.
-    """
-    request = decode(body, _infer_decoder)
-    if request.id is not None and len(request.id) > MAX_ID_CHARACTERS:
-        raise RequestError(422, f"'id' is longer than {MAX_ID_CHARACTERS} characters")
-    for output in request.outputs or ():
-        if output.name != signature.output:
-            raise RequestError(
-                422, f"there is no output {output.name!r}; the output is {signature.output!r}"
-            )
-    names = [tensor.name for tensor in request.inputs]
-    check_names(names, signature)
-    tensors = {tensor.name: tensor for tensor in request.inputs}
-    rows = _tensor_rows(tensors[signature.inputs[0].name])
-    check_rows(rows, max_rows)
-    values = {name: _tensor_values(tensor, rows) for name, tensor in tensors.items()}
-    types = {name: tensor.datatype for name, tensor in tensors.items()}
-    return typed_request(values, types, rows, signature, request.id)
+def request_key(parameters: Mapping[str, object] | None) -> str | None:
+    """The parameter ``key``. Raises RequestError 422 for one that is no text or too long."""
+    key = (parameters or {}).get("key")
+    if key is None:
+        return None
+    if not isinstance(key, str) or len(key) > MAX_ID_CHARACTERS:
+        raise RequestError(
+            422, f"parameter 'key' is no text of at most {MAX_ID_CHARACTERS} characters"
+        )
+    return key
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """``body`` as JSON. Raises RequestError: 400 if it is none, 422 if it has another form."""
+    """``body`` as JSON. Raises RequestError: 400 if it is none, 422 if it has another form.
+
+    A bare NaN is null: JSON has none, and Python's clients write it for a missing number.
+    """
     try:
-        return decoder.decode(body)
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            if b"NaN" not in body:
+                raise
+            # Whatever else is wrong with the body, the standard library refuses it too.
+            content = json.loads(body.decode(), parse_constant=_constant)
+            return msgspec.convert(content, decoder.type)
     except msgspec.ValidationError as error:
         raise RequestError(422, f"the request does not have the right form: {error}") from error
     except UnicodeDecodeError as error:
@@ -118,6 +139,24 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         ) from error
 
 
+def _constant(name: str) -> None:
+    if name != "NaN":
+        raise ValueError(f"{name} is no number: give a finite one, or null for missing")
+
+
+def check_size(body: bytes, columns: int, max_rows: int) -> None:
+    """Raises RequestError 413 for a body of far more values than ``max_rows`` rows have.
+
+    Decoded, two bytes of JSON may take thirty in memory; the bytes are counted before that.
+    """
+    if len(body) > _COMMAS_TO_COUNT:
+        most = _COMMAS_PER_VALUE * (max_rows + 100) * (columns + 10)
+        if body.count(b",") > most:
+            raise RequestError(
+                413, f"the request has more values than {max_rows} rows can have: split it"
+            )
+
+
 def check_rows(rows: int, max_rows: int) -> None:
     """Raises RequestError 413 for too many rows."""
     if rows > max_rows:
@@ -126,56 +165,49 @@ def check_rows(rows: int, max_rows: int) -> None:
         )
 
 
-def check_names(names: Sequence[str], signature: Signature) -> None:
-    """Raises RequestError 422 unless ``names`` are the inputs, each once, maybe with an id."""
-    inputs = [field.name for field in signature.inputs]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RequestError(422, f"input {twice!r} is given twice")
-    missing = [name for name in inputs if name not in names]
+def check_names(names: Sequence[str], schema: RequestSchema) -> None:
+    """Raises RequestError 422 unless ``names`` are the schema's, each once, maybe with an id."""
+    inputs = [field.name for field in schema.inputs]
+    if len(names) > MAX_INPUTS:
+        raise RequestError(422, f"there are {len(names)} inputs; {len(inputs)} are known")
+    given: set[str] = set()
+    for name in names:
+        if name in given:
+            raise RequestError(422, f"input {name[:80]!r} is given twice")
+        given.add(name)
+    missing = [name for name in inputs if name in schema.required and name not in given]
     if missing:
         raise RequestError(
             422,
             f"input {missing[0]!r} is missing ({len(missing)} of {len(inputs)} inputs are: "
             f"{', '.join(missing)}); give null where a value is not known",
         )
-    for name in names:
-        if name not in inputs and name != EVENT_ID:
-            raise RequestError(
-                422, f"input {name[:80]!r} is unknown; the inputs are {', '.join(inputs)}"
-            )
-
-
-def _tensor_rows(tensor: _Tensor) -> int:
-    if len(tensor.shape) == 1 or (len(tensor.shape) == 2 and tensor.shape[1] == 1):
-        return tensor.shape[0]
-    raise RequestError(422, f"input {tensor.name!r} has shape {tensor.shape}, not [n] or [n, 1]")
-
-
-def _tensor_values(tensor: _Tensor, rows: int) -> list[object]:
-    if _tensor_rows(tensor) != rows:
+    unknown = given - {*inputs, EVENT_ID}
+    if unknown:
         raise RequestError(
-            422, f"input {tensor.name!r} has {_tensor_rows(tensor)} rows, the first input {rows}"
+            422, f"input {min(unknown)[:80]!r} is unknown; the inputs are {', '.join(inputs)}"
         )
-    data = tensor.data
-    if len(data) != rows:
-        raise RequestError(
-            422, f"input {tensor.name!r} has {len(data)} values for shape {tensor.shape}"
-        )
-    if len(tensor.shape) == 2 and data and isinstance(data[0], list):
-        try:
-            return [value for (value,) in msgspec.convert(data, list[tuple[object]])]
-        except msgspec.ValidationError as error:
-            raise RequestError(422, f"input {tensor.name!r}: {_place(str(error))}") from error
-    return data
+
+
+def unnested(name: str, data: list[object]) -> list[object]:
+    """``data`` of shape (n, 1) as n values; what is flat already stays as it is."""
+    if not data or not isinstance(data[0], list):
+        return data
+    try:
+        return [value for (value,) in msgspec.convert(data, list[tuple[object]])]
+    except msgspec.ValidationError as error:
+        raise RequestError(422, f"input {name!r}: {row_of(str(error))}") from error
 
 
 def typed_request(
-    values: dict[str, list[object]],
-    given_types: dict[str, str],
+    values: Mapping[str, list[object]],
+    given_types: Mapping[str, str],
     rows: int,
-    signature: Signature,
-    request_id: str | None,
+    schema: RequestSchema,
+    *,
+    request_id: str | None = None,
+    key: str | None = None,
+    binary: bool = False,
 ) -> PredictionRequest:
     """``values`` of checked names as columns of their types; ``given_types`` are V2 datatypes.
 
@@ -183,20 +215,24 @@ def typed_request(
     """
     categories: dict[str, Texts] = {}
     floats: dict[str, Floats] = {}
-    for field in signature.inputs:
-        column = values[field.name]
+    for field in schema.inputs:
+        column = values.get(field.name)
+        if column is None:
+            continue
         if field.type == "category":
             categories[field.name] = _texts(field.name, column, given_types.get(field.name))
         else:
             floats[field.name] = _floats(field, column, given_types.get(field.name, "FP64"))
     ids = values.get(EVENT_ID)
     event_ids = None if ids is None else _texts(EVENT_ID, ids, given_types.get(EVENT_ID))
-    return PredictionRequest(rows, categories, floats, event_ids, request_id)
+    return PredictionRequest(rows, categories, floats, event_ids, request_id, key, binary)
 
 
 def _texts(name: str, column: list[object], datatype: str | None) -> Texts:
     if datatype not in (None, TEXT_TYPE) and not _all_null(column, datatype):
-        raise RequestError(422, f"input {name!r} has datatype {datatype}; it takes {TEXT_TYPE}")
+        raise RequestError(
+            422, f"input {name!r} has datatype {datatype[:20]}; it takes {TEXT_TYPE}"
+        )
     return _convert(name, column, Texts)
 
 
@@ -226,18 +262,16 @@ def _convert(name: str, column: list[object], kind: type[T]) -> T:
     try:
         return msgspec.convert(column, kind)
     except msgspec.ValidationError as error:
-        raise RequestError(422, f"input {name!r}: {_place(str(error))}") from error
+        raise RequestError(422, f"input {name!r}: {row_of(str(error))}") from error
 
 
-def _place(message: str) -> str:
+def row_of(message: str) -> str:
     """msgspec's message with its JSON path said as a row."""
     reason, _, path = message.partition(" - at `$[")
     reason = reason.replace("`str", "string").replace("`", "")
     return f"{reason} in row {path.rstrip('`]')}" if path else reason
 
 
-def datatypes(signature: Signature) -> dict[str, str]:
-    """Each input's V2 datatype, as a model's metadata announces it."""
-    return {
-        field.name: TEXT_TYPE if field.type == "category" else "FP32" for field in signature.inputs
-    }
+def datatype(field: FeatureField) -> str:
+    """The V2 datatype of an input, as a model's metadata announces it."""
+    return TEXT_TYPE if field.type == "category" else "FP32"

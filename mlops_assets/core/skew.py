@@ -81,7 +81,7 @@ def find_skew(
         lake.select(EVENT_ID, *types), on=EVENT_ID, how="left", maintain_order="left"
     )
     sides = _sides(decoded(answers, types), ours, types)
-    asked = _asked(answers, types)
+    asked = asked_features(answers, types)
     # All at once: a call for each feature costs more than the comparison.
     differs_by = sides.select(
         (pl.col(f"served {name}").ne_missing(pl.col(f"lake {name}")) & asked[name]).alias(name)
@@ -114,7 +114,7 @@ def find_skew(
     return Skew(answers.height, int(skewed.sum()), compared, tuple(found))
 
 
-def _asked(answers: pl.DataFrame, types: Mapping[str, FeatureType]) -> dict[str, pl.Series]:
+def asked_features(answers: pl.DataFrame, types: Mapping[str, FeatureType]) -> dict[str, pl.Series]:
     """For each feature the answers whose model had it, and as that type."""
     models = {
         str(answer[MODEL_SHA256]): types_of(answer)
@@ -164,12 +164,13 @@ def _difference(
         not_in_lake=int((differs & lake.is_null()).sum()),
         event_id=str(answers[EVENT_ID][row]),
         request_id=str(answers[REQUEST_ID][row]),
-        served=_shown(served[row]),
-        lake=_shown(lake[row]),
+        served=shown_value(served[row]),
+        lake=shown_value(lake[row]),
     )
 
 
-def _shown(value: object) -> str:
+def shown_value(value: object) -> str:
+    """A value for people, cut where it is long."""
     text = f"{value:.9g}" if isinstance(value, float) else "null" if value is None else str(value)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
 
@@ -185,13 +186,13 @@ def skew_markdown(differences: Sequence[Difference]) -> str:
     ]
     lines += [
         f"| {d.name} | {d.differing} | {d.compared} | {d.not_sent} | {d.not_in_lake} | "
-        f"{d.other_value} | {_cell(d.event_id)} | {_cell(d.request_id)} | {_cell(d.served)} | "
-        f"{_cell(d.lake)} |"
+        f"{d.other_value} | {cell(d.event_id)} | {cell(d.request_id)} | {cell(d.served)} | "
+        f"{cell(d.lake)} |"
         for d in differences
     ]
     return "\n".join(lines)
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """What a caller sent cannot break the table."""
     return text.replace("|", "\\|").replace("\n", " ").replace("\r", " ")

@@ -9,12 +9,16 @@ from datetime import date, timedelta
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from mlops_assets.core.errors import SpecError
 from mlops_assets.core.monitoring_spec import MonitoringSpec
+from mlops_assets.core.online_spec import OnlineSpec
+from mlops_assets.core.online_spec import problems as online_problems
 from mlops_assets.core.retraining_spec import RetrainingSpec
 from mlops_assets.core.retraining_spec import problems as retraining_problems
+from mlops_assets.core.rollout_spec import RolloutSpec
+from mlops_assets.core.rollout_spec import problems as rollout_problems
 from mlops_assets.core.spec_part import Spec
 from mlops_assets.core.tuning_spec import TuningSpec
 from mlops_assets.core.tuning_spec import problems as tuning_problems
@@ -34,6 +38,8 @@ _RESERVED_TABLES = (
     *STAGES,
     *("training_sets", "profiles", "day_profiles", "references"),
     *("performance_days", "retraining_decisions", "tuning", "alerts", "alert_deliveries"),
+    *("online_features", "parity"),
+    *("promotions", "rollout", "rollout_evidence"),
 )
 _RESERVED_COLUMNS = (
     *(EVENT_ID, EVENT_TIME, KNOWN_AT, LABEL),
@@ -341,6 +347,30 @@ class GateSpec(Spec):
     )
 
 
+class ReplicasSpec(Spec):
+    """How many servers answer, on Kubernetes."""
+
+    min: int = Field(
+        default=2,
+        ge=0,
+        le=1000,
+        description="Fewest servers: with 2 one answers while the other's node goes. 0 needs KEDA "
+        "in the cluster, and the first request after a pause waits for a server. Default: 2.",
+    )
+    max: int = Field(
+        default=2,
+        ge=1,
+        le=1000,
+        description="Most servers; between the two, their number follows their load. Default: 2.",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ReplicasSpec":
+        if self.min > self.max:
+            raise ValueError(f"min is {self.min}, above max {self.max}: swap them, or raise max")
+        return self
+
+
 class EndpointSpec(Spec):
     """Where the champion answers."""
 
@@ -351,6 +381,9 @@ class EndpointSpec(Spec):
     )
     max_rows: int = Field(
         default=10_000, ge=1, description="Most rows in one request. Default: 10000."
+    )
+    replicas: ReplicasSpec = Field(
+        default=ReplicasSpec(), description="Servers on Kubernetes. Default: 2."
     )
 
 
@@ -398,6 +431,16 @@ class UseCaseSpec(Spec):
     tuning: TuningSpec | None = Field(
         default=None,
         description="How better parameters of the model are looked for. Default: they are not.",
+    )
+    rollout: RolloutSpec = Field(
+        default=RolloutSpec(),
+        description="How a challenger that passed the gate comes to answer; see docs/rollouts.md. "
+        "Default: at once.",
+    )
+    online: OnlineSpec | None = Field(
+        default=None,
+        description="Whether requests may carry the event only, and how the rest is looked up. "
+        "Default: requests carry every feature.",
     )
     compute: dict[Name, Name] = Field(
         default={},
@@ -460,6 +503,8 @@ def problems(spec: UseCaseSpec) -> Iterator[SpecError]:
     yield from retraining_problems(spec.retraining)
     if spec.tuning is not None:
         yield from tuning_problems(spec.tuning)
+    yield from online_problems(spec)
+    yield from rollout_problems(spec.rollout)
     if spec.model.engine != "ray" and spec.model.ray != RaySpec():
         yield SpecError(
             ("model", "ray"), "only engine ray has workers: write engine: ray, or leave it out"

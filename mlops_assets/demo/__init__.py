@@ -163,7 +163,7 @@ def _print_summary(console: "Console", summary: Mapping[str, object], path: Path
         "endpoint",
         f"{endpoint['url']}: {endpoint.get('requests', 0)} requests, "
         f"median {endpoint.get('p50_ms', '-')} ms; "
-        f"{same} equal to the batch predictions",
+        f"{same} equal to the batch predictions within 1e-6",
     )
     table.add_row(
         f"{replay['days']} days live",

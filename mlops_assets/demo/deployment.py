@@ -12,12 +12,12 @@ import dagster as dg
 
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.records import (
-    EndpointRecord,
     EvaluationRecord,
     ModelRecord,
     PromotionRecord,
     TrainingSetRecord,
 )
+from mlops_assets.core.rollout_state import EndpointRecord
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.lifecycle.assets import tables_by_days
 
@@ -171,7 +171,7 @@ def _summary(done: Stages, rows: dict[str, int]) -> dict[str, object]:
         "gate_reasons": [rule.reason for rule in evaluation.rules],
         "promotion": promotion.decision,
         "promotion_reason": promotion.reasons[0],
-        "endpoint": {"url": endpoint.url, "version": endpoint.release.version},
+        "endpoint": {"url": endpoint.url, "version": endpoint.release.champion.version},
         "report": evaluation.report,
         "prediction_log": endpoint.prediction_log,
         "stages": done.seconds,

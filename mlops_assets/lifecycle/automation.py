@@ -12,7 +12,10 @@ AC = dg.AutomationCondition
 
 
 def carries(
-    undated: Collection[dg.AssetKey] = (), *, compared: bool = False
+    undated: Collection[dg.AssetKey] = (),
+    *,
+    compared: bool = False,
+    optional: Collection[dg.AssetKey] = (),
 ) -> dg.AutomationCondition:
     """Whether a partition follows: it is missing, or what it depends on has other content.
 
@@ -22,6 +25,8 @@ def carries(
     ``undated`` are dependencies without days, as a table of airlines or the endpoint: they have to
     be there, but other content in them does not re-open every day.
 
+    ``optional`` are dependencies that are followed, and not waited for.
+
     ``compared`` is a stage that writes down what it was made of. For it, a run that somebody else
     started counts too, and a change during a run is found by the sensor of new data. Any other
     stage follows each change by a request of its own.
@@ -29,6 +34,9 @@ def carries(
     changed = AC.any_deps_match(AC.data_version_changed())
     if undated:
         changed = changed.ignore(dg.AssetSelection.assets(*undated))
+    absent = AC.any_deps_match(AC.missing())
+    if optional:
+        absent = absent.ignore(dg.AssetSelection.assets(*optional))
     requested, updated = AC.newly_requested(), AC.newly_updated()
     wanted = (
         (AC.newly_missing() | changed).since(requested | updated)
@@ -45,8 +53,11 @@ def carries(
             wanted.with_label("new, or of other content")
             | (failed & ~retried).with_label("failed, and not tried again")
         )
-        & ~AC.any_deps_match(
-            AC.missing() | AC.run_in_progress() | AC.backfill_in_progress() | AC.will_be_requested()
+        & ~(
+            absent
+            | AC.any_deps_match(
+                AC.run_in_progress() | AC.backfill_in_progress() | AC.will_be_requested()
+            )
         ).with_label("a dependency is missing or under way")
         & ~AC.in_progress()
     ).with_label("carries")

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, cast
 
 import dagster as dg
 
-from mlops_assets.core.records import EvaluationRecord, Metrics, ModelRecord, Release
+from mlops_assets.core.records import EvaluationRecord, Metrics, ModelRecord
+from mlops_assets.core.rollout_state import served_model
 from mlops_assets.core.spec import LABEL, UseCaseSpec
 from mlops_assets.lifecycle.assets import asset_key, common, placed
 from mlops_assets.lifecycle.monitoring.references import SCORE, keep_references
@@ -110,10 +111,7 @@ def evaluate(
 def _load(spec: UseCaseSpec, model: ModelRecord) -> "Model":
     from mlops_assets.adapters.models import read_model
 
-    release = Release(
-        use_case=spec.name, version=model.version, sha256=model.sha256, artifact=model.artifact
-    )
-    return read_model(release)
+    return read_model(spec.name, served_model(model))
 
 
 def _scores(model: "Model", frame: "pl.DataFrame") -> "pl.Series":

@@ -186,6 +186,7 @@ def model_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
                 **course_lines(model.course),
                 "mlflow_run_id": record.mlflow_run_id,
                 "artifact": dg.MetadataValue.path(record.artifact),
+                "onnx": record.onnx_note,
                 "training_curve": dg.MetadataValue.md(
                     markdown_image(training_curve(history, record.rounds), "training curve")
                 ),

@@ -106,7 +106,7 @@ def _join_days(
     source = read_days(spec, lake, spec.label.dataset, window, 0)
     labels = cast("pl.DataFrame", functions.resolve(spec.label.function)(window, source))
     check_labels(known, labels)
-    answers = read_answers(spec, lake, window.with_lookback(_reach_days(spec)).partitions)
+    answers = read_answers(spec, lake, window.with_lookback(reach_days(spec)).partitions)
     last = outcomes.last_answers(known, answers)
     batch = _batch_scores(spec, lake, partitions)
     result: dict[str, Day] = {}
@@ -124,7 +124,7 @@ def _join_days(
     return result
 
 
-def _reach_days(spec: UseCaseSpec) -> int:
+def reach_days(spec: UseCaseSpec) -> int:
     """Days before an event's own on which it may be asked about: as agreed, or a day earlier."""
     return -(-timedelta(minutes=spec.events.lead_minutes) // timedelta(days=1)) + 1
 

@@ -29,7 +29,7 @@ class Places:
     """What one stage tells the next, one JSON document per asset."""
     endpoints: str
     """Where endpoints run: a local folder, of processes of this machine with their states and
-    prediction logs, or ``kubernetes://<namespace>``."""
+    prediction logs, ``kubernetes://<namespace>`` or ``sagemaker://<role ARN>``."""
     alert_channels: str = "console"
     """Where alerts go, separated by commas; see adapters.alerts.channels_of."""
     dagster: str = "http://127.0.0.1:3000"
@@ -38,6 +38,9 @@ class Places:
     """The folder of the runbooks, which alerts link to."""
     tuning: str = ""
     """SQLAlchemy URL of the studies of tuning; empty: beside MLflow's own tables."""
+    online: str = ""
+    """The online store: a folder, ``redis://…`` or ``dynamodb://<table>``; see
+    adapters.online_store."""
 
     @classmethod
     def under(cls, folder: Path) -> "Places":
@@ -50,6 +53,7 @@ class Places:
             documents=str(folder / "documents"),
             endpoints=str(folder / "endpoints"),
             alert_channels=f"console, jsonl:{folder / 'alerts.jsonl'}",
+            online=str(folder / "online"),
         )
 
 
@@ -66,6 +70,7 @@ class Platform(dg.ConfigurableResource):
     dagster_url: str = Places.dagster
     runbooks_url: str = Places.runbooks
     tuning_url: str = Places.tuning
+    online_url: str = Places.online
 
     @classmethod
     def at(cls, places: Places) -> "Platform":
@@ -81,6 +86,7 @@ class Platform(dg.ConfigurableResource):
             dagster_url=places.dagster,
             runbooks_url=places.runbooks,
             tuning_url=places.tuning,
+            online_url=places.online,
         )
 
     def lake(self) -> "Lake":
@@ -132,7 +138,7 @@ class RecordIOManager(dg.ConfigurableIOManager):
         return join(self.documents_url, *key.path) + ".json"
 
 
-_OPTIONAL = ("tuning",)
+_OPTIONAL = ("tuning", "online")
 """Places whose variable may be missing: only some use cases need them."""
 
 

@@ -32,12 +32,18 @@ COLUMNS: dict[str, ColumnType] = {
     "model_version": "int64",
     "model_sha256": "string",
     "role": "string",
+    "returned": "bool",
+    "rollout_id": "string",
     "score": "float32",
+    "error": "string",
     "categories": "string",
     "floats": "string",
+    "looked_up": "string",
 }
 """One row per row of a request; ``event_id`` is null where the caller named none, ``asked_at`` is
-when it was answered, ``categories`` and ``floats`` are as core.answer_features has them."""
+when it was answered. What was not ``returned`` is for comparison: another model's scores of the
+same request, or the ``error`` that it had instead. ``categories`` and ``floats`` are as
+core.answer_features has them, ``looked_up`` as core.online.RowLookup."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,9 @@ def collect(spec: UseCaseSpec, lake: "Lake", log_dir: str, partitions: Sequence[
 
 
 def read_answers(spec: UseCaseSpec, lake: "Lake", partitions: Sequence[str]) -> "pl.DataFrame":
-    """The answers of those of the days ``partitions`` that are in the lake, columns ``COLUMNS``."""
+    """The answers of those of the days ``partitions`` that are in the lake, columns ``COLUMNS``;
+    those that were not returned too.
+    """
     import polars as pl
 
     from mlops_assets.core.schema import arrow_schema
@@ -105,20 +113,37 @@ def read_answers(spec: UseCaseSpec, lake: "Lake", partitions: Sequence[str]) -> 
     return pl.DataFrame(rows)
 
 
+def paired_scores(
+    spec: UseCaseSpec, lake: "Lake", partitions: Sequence[str], rollout_id: str
+) -> "pl.DataFrame":
+    """The scores of champion and challenger about the same requests of the days ``partitions``, in
+    one rollout; columns as core.outcomes.paired has them.
+    """
+    import polars as pl
+
+    from mlops_assets.core.outcomes import paired
+
+    answers = read_answers(spec, lake, partitions)
+    return paired(answers.filter(pl.col("rollout_id") == rollout_id))
+
+
 def _answers(found: "Predictions") -> "pl.DataFrame":
     """The log's rows, of which there are some, with the lake's columns."""
     import polars as pl
 
     from mlops_assets.adapters.prediction_logs import FEATURE_PREFIX
-    from mlops_assets.core.answer_features import encoded
+    from mlops_assets.core.answer_features import CATEGORIES, FLOATS, encoded
 
     rows = pl.DataFrame(found.table).rename({"time": "asked_at", "sha256": "model_sha256"})
-    parts: list[pl.DataFrame] = []
-    for answers in rows.partition_by("model_sha256", maintain_order=True):
+    returned = rows.filter("returned")
+    # The features of what was not returned stand with what was.
+    none = [pl.lit("{}").alias(column) for column in (CATEGORIES, FLOATS)]
+    parts = [rows.filter(~pl.col("returned")).with_columns(none)]
+    for answers in returned.partition_by("model_sha256", maintain_order=True):
         types = found.inputs[answers["model_sha256"][0]]
         sent = answers.select(pl.col(FEATURE_PREFIX + name).alias(name) for name in types)
-        parts.append(answers.with_columns(encoded(sent, types)).select(list(COLUMNS)))
-    return pl.concat(parts)
+        parts.append(answers.with_columns(encoded(sent, types)))
+    return pl.concat(part.select(list(COLUMNS)) for part in parts)
 
 
 def _numbers(answers: "pa.Table") -> dict[str, object]:
@@ -126,10 +151,13 @@ def _numbers(answers: "pa.Table") -> dict[str, object]:
     import polars as pl
 
     rows = pl.DataFrame(answers)
+    returned = rows.filter("returned")
     return {
         "requests": rows["request_id"].n_unique(),
-        "without_event": rows[EVENT_ID].null_count(),
-        "mean_score": rows.select(pl.col("score").cast(pl.Float64).mean()).item(),
+        "without_event": returned[EVENT_ID].null_count(),
+        "mean_score": returned.select(pl.col("score").cast(pl.Float64).mean()).item(),
+        "compared": rows.height - returned.height,
+        "model_errors": rows.height - rows["error"].null_count(),
         "models": ", ".join(
             f"{version} as {role}"
             for version, role in rows.select("model_version", "role").unique().sort(pl.all()).rows()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from mlops_assets.adapters.functions import Functions
-from mlops_assets.core.records import EndpointRecord, Release
+from mlops_assets.core.rollout_state import EndpointRecord, ServedModel
 from mlops_assets.core.spec import EVENT_ID, EVENT_TIME, ColumnType, UseCaseSpec
 from mlops_assets.core.windows import window_of
 from mlops_assets.lifecycle.arrivals.inputs import (
@@ -49,7 +49,7 @@ def score(
     spec: UseCaseSpec,
     functions: Functions,
     lake: "Lake",
-    release: Release,
+    champion: ServedModel,
     partitions: Sequence[str],
 ) -> "WriteResult":
     """Score every event of the days ``partitions`` and publish the scores, as one commit."""
@@ -60,7 +60,7 @@ def score(
     from mlops_assets.core.schema import conform, split_by_day
 
     window = window_of(partitions, spec.timezone)
-    model = read_model(release)
+    model = read_model(spec.name, champion)
     rows = events_with_features(spec, functions, lake, window)
     scores = predict(model, encode_frame(rows, model.signature))
     name = table_name(spec, "predictions")
@@ -69,8 +69,8 @@ def score(
         EVENT_TIME,
         ASKED_AT,
         pl.Series(SCORE, scores),
-        pl.lit(release.version, dtype=pl.Int64).alias("model_version"),
-        pl.lit(release.sha256).alias("model_sha256"),
+        pl.lit(champion.version, dtype=pl.Int64).alias("model_version"),
+        pl.lit(champion.sha256).alias("model_sha256"),
     )
     table = conform(scored, COLUMNS, f"table {name}")
     tables = split_by_day(table, EVENT_TIME, window, name)
@@ -124,6 +124,7 @@ def predictions_asset(spec: UseCaseSpec, functions: Functions) -> dg.AssetsDefin
         context: dg.AssetExecutionContext, platform: Platform, endpoint: EndpointRecord
     ) -> PublishEvents:
         partitions = context.partition_keys
+        champion = endpoint.release.champion
         lake = platform.lake()
         inputs = inputs_now(spec, predictions_stage(spec), lake, partitions)
         left_out = blocked(spec, inputs)
@@ -132,7 +133,7 @@ def predictions_asset(spec: UseCaseSpec, functions: Functions) -> dg.AssetsDefin
             window_of(partitions, spec.timezone).partitions,
         )
         published = Published(
-            write=_joined([score(spec, functions, lake, endpoint.release, run) for run in sound])
+            write=_joined([score(spec, functions, lake, champion, run) for run in sound])
         )
         made_of = {partition: found.joint for partition, found in inputs.items()}
         entries = entries_of(made_of, digests_of(published))
@@ -144,8 +145,8 @@ def predictions_asset(spec: UseCaseSpec, functions: Functions) -> dg.AssetsDefin
                 partitioned=True,
                 blocked=left_out,
                 metadata={
-                    "model_version": endpoint.release.version,
-                    "model_sha256": endpoint.release.sha256,
+                    "model_version": champion.version,
+                    "model_sha256": champion.sha256,
                 },
             )
 

@@ -23,7 +23,8 @@ def promote(
     now: datetime,
     dagster_run_id: str,
 ) -> PromotionRecord:
-    """Decide on the evaluated challenger, record the decision, then move the alias.
+    """Decide on the evaluated challenger, record the decision, then move the alias: the champion's,
+    or, where a guarded rollout is to decide, the challenger's.
 
     Safe to repeat: a decision that is in the ledger is not recorded again, and an alias that a
     killed run left behind is moved.
@@ -31,10 +32,14 @@ def promote(
     from mlops_assets.adapters import ledger
     from mlops_assets.core.promotion import decide
 
-    decision = decide(evaluation, tracking.champion(spec.name), now, dagster_run_id)
+    guarded = spec.rollout.strategy == "guarded"
+    champion = tracking.champion(spec.name)
+    decision = decide(evaluation, champion, now, dagster_run_id, guarded=guarded)
     ledger.record(lake, decision)
     if decision.decision == "promoted":
         tracking.set_champion(spec.name, decision.version)
+    elif decision.decision == "admitted" and champion and champion.version != decision.version:
+        tracking.set_challenger(spec.name, decision.version)
     return decision
 
 

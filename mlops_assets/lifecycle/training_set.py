@@ -97,13 +97,16 @@ def events_with_features(
     """
     from mlops_assets.core.pit import point_in_time_join
 
-    events = _events(spec, functions, tables, window)
+    events = asked_events(spec, functions, tables, window)
     return point_in_time_join(events, _views(spec, tables, window))
 
 
-def _events(
+def asked_events(
     spec: UseCaseSpec, functions: Functions, tables: Tables, window: Window
 ) -> "pl.DataFrame":
+    """The window's events in order: event_id, event_time, entity columns, and asked_at, when each
+    should be asked about.
+    """
     import polars as pl
 
     from mlops_assets.core.leakage import check_events
@@ -188,7 +191,7 @@ def labelled_events(
     from mlops_assets.core.leakage import check_joined, check_labels
     from mlops_assets.core.pit import point_in_time_join
 
-    events, views = _events(spec, functions, tables, window), _views(spec, tables, window)
+    events, views = asked_events(spec, functions, tables, window), _views(spec, tables, window)
     source = read_days(spec, tables, spec.label.dataset, window, 0)
     labels = cast("pl.DataFrame", functions.resolve(spec.label.function)(window, source))
     check_labels(events, labels)

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 from mlops_assets import clock
 from mlops_assets.adapters.functions import Functions
 from mlops_assets.core.errors import PermanentError
-from mlops_assets.core.records import EndpointRecord
+from mlops_assets.core.rollout_state import EndpointRecord
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.core.windows import Window, day_start
 from mlops_assets.lifecycle.platform import Places
@@ -177,7 +177,10 @@ def serve(spec: UseCaseSpec, places: Places) -> str:
             f"{spec.name}/endpoint and what it needs, first"
         )
     local.stop(spec.name, places.endpoints)
-    record = local.deploy(found.release, spec.endpoint, places.endpoints, LOCAL_READY_S)
+    champion = found.release.champion
+    record = local.deploy(
+        spec.name, champion, spec.endpoint, places.endpoints, LOCAL_READY_S, "replayed"
+    )
     return record.url
 
 

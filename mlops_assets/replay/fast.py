@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 from mlops_assets.adapters import documents
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.monitoring_records import DriftRecord, PerformanceRecord
-from mlops_assets.core.records import EndpointRecord, PromotionRecord
+from mlops_assets.core.records import PromotionRecord
+from mlops_assets.core.rollout_state import EndpointRecord
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.replay.ticks import Daemon, Ran
@@ -94,6 +95,8 @@ def replay_days(
             promotion = documents.read(
                 platform.documents_url, spec.name, "promotion", PromotionRecord
             )
+        if spec.rollout.strategy == "guarded":
+            daemon.tick(f"{spec.name}_rollout")
         told = io.StringIO()
         with contextlib.redirect_stderr(told):
             daemon.tick(f"{spec.name}_alerts")

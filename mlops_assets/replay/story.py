@@ -6,7 +6,7 @@ from datetime import date
 from typing import TYPE_CHECKING, cast
 
 from mlops_assets.core.errors import PermanentError
-from mlops_assets.core.records import Release
+from mlops_assets.core.rollout_state import ServedModel
 from mlops_assets.core.spec import EVENT_ID, EVENT_TIME, LABEL, UseCaseSpec
 from mlops_assets.core.windows import Window
 from mlops_assets.lifecycle.assets import table_name
@@ -58,7 +58,7 @@ def story_of(
     lake: "Lake",
     window: Window,
     features: "pl.DataFrame",
-    first_model: Release,
+    first_model: ServedModel,
     decisions: Sequence["Decision"],
 ) -> Story:
     """The story of the days of ``window`` that have outcomes.
@@ -82,7 +82,7 @@ def story_of(
     read = lake.read(table, partitions=present)
     outcomes = cast("pl.DataFrame", pl.from_arrow(read)).filter(pl.col(LABEL).is_not_null())
     rows = outcomes.join(features.drop(EVENT_TIME), on=EVENT_ID, how="inner")
-    model = read_model(first_model)
+    model = read_model(spec.name, first_model)
     never = predict(model, encode_frame(rows, model.signature))
     labels = rows[LABEL].to_numpy().astype("float64")
     losses = rows.select(

@@ -1,18 +1,28 @@
-"""From a request's bytes to the answer's: parse, encode, predict, log."""
+"""From a request's columns to its answer: who answers, score, log; and the other model's scores."""
 
+import os
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlops_assets import clock
 from mlops_assets.core.errors import SchemaError
-from mlops_assets.core.inference import count_unknown_categories, encode, predict
-from mlops_assets.core.invocations import parse_csv, parse_invocation
-from mlops_assets.core.prediction_log import PredictionRecord
-from mlops_assets.core.requests import PredictionRequest, RequestError, parse_infer
-from mlops_assets.serving.models import Follower, Served
+from mlops_assets.core.inference import count_unknown_categories, encode
+from mlops_assets.core.requests import PredictionRequest, RequestError
+from mlops_assets.core.rollout_state import Mode, Role, side
+from mlops_assets.serving.admission import Admission
+from mlops_assets.serving.auth import Tokens
+from mlops_assets.serving.background import Background
+from mlops_assets.serving.metrics import Metrics
+from mlops_assets.serving.models import Follower, Loaded, Served
+from mlops_assets.serving.online_features import OnlineFollower
 from mlops_assets.serving.prediction_log import PredictionLog
-from mlops_assets.serving.protocol import to_json
+from mlops_assets.serving.request_log import RequestLog
+from mlops_assets.serving.scoring import Asked, compare_later, keep, score, stand_in
+
+_STOOD_IN: frozenset[Mode] = frozenset({"canary", "watch"})
+"""Modes in which callers may get either model's answer, so that one stands in for the other."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +32,13 @@ class Limits:
     max_body_bytes: int = 16 * 1024 * 1024
     max_rows: int = 10_000
     read_timeout_s: float = 10.0
+    max_in_flight: int = 256
+    """Requests that are read or answered at a time; more are told to try again."""
+    max_buffered_bytes: int = 128 * 1024 * 1024
+    """Bytes of their bodies, together."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
     """What the routes need."""
 
@@ -34,6 +48,31 @@ class Server:
     instance: str
     version: str
     pool: ThreadPoolExecutor
+    replica: str = ""
+    """This process, where a server has several; the instance where it has one."""
+    workers: int = 1
+    drain: threading.Event = field(default_factory=threading.Event)
+    """Set when it is told to end."""
+    metrics: Metrics = field(default_factory=Metrics)
+    background: Background = field(default_factory=Background)
+    failing: set[tuple[int, str]] = field(default_factory=set[tuple[int, str]])
+    """Versions and kinds of failures that the server's own log has told about."""
+    online: OnlineFollower | None = None
+    tokens: Tokens | None = None
+    """Who may ask; everybody where it is None."""
+    request_log: RequestLog = field(default_factory=RequestLog)
+    pid: int = field(default_factory=os.getpid)
+    """The process that a signal ends all of the server with."""
+    admission: Admission = field(init=False)
+
+    @property
+    def draining(self) -> bool:
+        """Whether it ends."""
+        return self.drain.is_set()
+
+    def __post_init__(self) -> None:
+        self.replica = self.replica or self.instance
+        self.admission = Admission(self.limits.max_in_flight, self.limits.max_buffered_bytes)
 
 
 @dataclass(frozen=True)
@@ -42,76 +81,73 @@ class Answer:
 
     request_id: str
     scores: list[float]
+    loaded: Loaded
+    """The model that answered."""
+    role: Role
     unknown_categories: dict[str, int]
 
 
-def infer(server: Server, served: Served, body: bytes) -> bytes:
-    """The answer to a V2 request, as JSON. Raises RequestError."""
-    signature = served.model.signature
-    request = parse_infer(body, signature, server.limits.max_rows)
-    answer = _predict(server, served, request)
-    # The protocol's parameters are flat: strings, numbers and booleans.
-    unknown = {f"unknown_categories.{name}": n for name, n in answer.unknown_categories.items()}
-    return to_json(
-        {
-            "model_name": served.release.use_case,
-            "model_version": str(served.release.version),
-            "id": answer.request_id,
-            "parameters": {
-                "sha256": served.release.sha256,
-                "unknown_categories": sum(answer.unknown_categories.values()),
-                **unknown,
-            },
-            "outputs": [
-                {
-                    "name": signature.output,
-                    "datatype": "FP32",
-                    "shape": [request.rows],
-                    "data": answer.scores,
-                }
-            ],
-        }
-    )
+def answer(
+    server: Server,
+    served: Served,
+    request: PredictionRequest,
+    key: str | None = None,
+    version: str | None = None,
+) -> Answer:
+    """Answer ``request`` with one of the models of ``served``, and log it; the other model, where
+    there is one, scores it afterwards.
 
+    ``key`` is the caller's, for the split; without it the first row's event id is, or the request
+    id. ``version`` is the one that was asked for, one of those that may be returned. In canary and
+    watch, unless a version was asked for, a model that fails is stood in for by the other one.
 
-def invoke_json(server: Server, served: Served, body: bytes) -> bytes:
-    """The answer to an invocation in JSON, as JSON. Raises RequestError."""
-    request = parse_invocation(body, served.model.signature, server.limits.max_rows)
-    return _invocation(_predict(server, served, request))
-
-
-def invoke_csv(server: Server, served: Served, body: bytes) -> bytes:
-    """The answer to an invocation in CSV, as JSON. Raises RequestError."""
-    request = parse_csv(body, served.model.signature, server.limits.max_rows)
-    return _invocation(_predict(server, served, request))
-
-
-def _invocation(answer: Answer) -> bytes:
-    content: dict[str, object] = {"predictions": answer.scores}
-    if answer.unknown_categories:
-        content["unknown_categories"] = answer.unknown_categories
-    return to_json(content)
-
-
-def _predict(server: Server, served: Served, request: PredictionRequest) -> Answer:
-    model, release, columns = served.model, served.release, request.columns
+    Raises RequestError 422 for values that no model takes, and 503 where features cannot be looked
+    up.
+    """
+    features = server.online.features if server.online is not None else None
+    lookups = None
+    if features is not None:
+        request, lookups = features.complete(request, served.schema)
+    request_id = request.request_id or uuid.uuid4().hex
+    loaded, other = _sides(served, request, request_id, key, version)
+    columns = request.columns
+    # The clock first: both models' records are of one time, so that they lie in one day.
+    now = clock.now()
     try:
-        matrix = encode(columns, model.signature)
+        matrix = encode(columns, served.champion.signature) if served.same_inputs else None
     except SchemaError as error:
         raise RequestError(422, str(error)) from error
-    scores = predict(model, matrix).tolist()
-    request_id = request.request_id or uuid.uuid4().hex
-    server.log.write(
-        PredictionRecord(
-            time=clock.now(),
-            request=request_id,
-            use_case=release.use_case,
-            version=release.version,
-            sha256=release.sha256,
-            categories=request.categories,
-            floats=request.floats,
-            scores=scores,
-            events=request.event_ids,
-        )
-    )
-    return Answer(request_id, scores, count_unknown_categories(columns, model.signature))
+    asked = Asked(server, served, request, request_id, columns, matrix, now, lookups)
+    try:
+        scored = score(asked, loaded)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is recorded and told
+        stands_in = other if served.release.mode in _STOOD_IN and version is None else None
+        scored, other = stand_in(asked, loaded, stands_in, error), None
+    keep(asked, scored, returned=True)
+    if other is not None:
+        compare_later(asked, other)
+    unknown = count_unknown_categories(columns, scored.loaded.signature)
+    if scored.loaded is served.champion or served.same_inputs:
+        server.metrics.observe(served.champion.signature, scored.matrix, unknown)
+    return Answer(request_id, scored.scores, scored.loaded, served.role(scored.loaded), unknown)
+
+
+def _sides(
+    served: Served,
+    request: PredictionRequest,
+    request_id: str,
+    key: str | None,
+    version: str | None,
+) -> tuple[Loaded, Loaded | None]:
+    """Who answers, and who else scores."""
+    champion, challenger = served.champion, served.challenger
+    if version is not None and version != str(champion.served.version):
+        if challenger is None or served.release.mode != "canary":
+            raise RequestError(404, f"version {version[:20]} is not served")
+        return challenger, champion
+    if challenger is None or version is not None:
+        return champion, challenger
+    event = request.event_ids[0] if request.event_ids else None
+    if side(served.release, key or event or request_id) == "challenger":
+        return challenger, champion
+    return champion, challenger

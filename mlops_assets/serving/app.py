@@ -1,24 +1,37 @@
-"""The model server's routes: Open Inference Protocol V2, and ``/ping`` with ``/invocations``."""
+"""From a request to its answer: routes, tokens, limits and counts, whatever carries the bytes.
 
-import asyncio
+A transport asks :func:`open_exchange` as soon as it has a request's headers. What needs no body is
+answered there. Otherwise there is an exchange, which says how much of a body it takes, and answers.
+"""
+
 import logging
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
 
-from mlops_assets.core.requests import RequestError, datatypes
-from mlops_assets.serving.answers import Server, infer, invoke_csv, invoke_json
+from mlops_assets.core.requests import RequestError, RequestSchema
+from mlops_assets.serving.admission import RETRY_AFTER_S
+from mlops_assets.serving.answers import Server, answer
+from mlops_assets.serving.exposition import CONTENT_TYPE as METRICS_TYPE
+from mlops_assets.serving.exposition import exposition
+from mlops_assets.serving.formats import Form, infer_form, invocation_form
 from mlops_assets.serving.models import Served
+from mlops_assets.serving.openapi import openapi_json
 from mlops_assets.serving.protocol import (
-    AsgiApp,
-    DisconnectedError,
-    Receive,
-    Scope,
-    Send,
-    media_type,
-    read_body,
-    respond,
-    respond_error,
+    JSON,
+    Headers,
+    Response,
+    announced_length,
+    json_bytes,
+    key_of,
+    request_id_of,
+)
+from mlops_assets.serving.routes import (
+    OPEN,
+    Route,
+    loaded_of,
+    model_metadata,
+    readiness,
+    route_of,
+    server_metadata,
 )
 
 logger = logging.getLogger("mlops_assets.serving")
@@ -27,114 +40,215 @@ INLINE_BYTES = 32 * 1024
 """A larger body is answered in a thread: its milliseconds of work would hold up small requests.
 A smaller one costs less than the hand-over to a thread."""
 
-SERVER_NAME = "mlops_assets"
+UNKNOWN_ROUTE = "unknown"
+
+Fields = dict[bytes, bytes]
 
 
-@dataclass(frozen=True)
+class Asked:
+    """A request's headers, and when they came."""
+
+    __slots__ = ("began", "complete", "fields", "refused", "request_id", "route", "server", "size")
+
+    def __init__(self, server: Server, fields: Fields) -> None:
+        self.server = server
+        self.fields = fields
+        self.request_id = request_id_of(fields)
+        self.began = time.perf_counter()
+        self.route = UNKNOWN_ROUTE
+        self.size = 0
+        self.complete = False
+        self.refused = False
+
+    def respond(
+        self, status: int, body: bytes, headers: Headers, *, close: bool = False
+    ) -> Response:
+        """The answer, counted and logged."""
+        server = self.server
+        seconds = time.perf_counter() - self.began
+        if status != 503 or self.refused:  # a probe that finds a server not ready is answered
+            server.request_log.done(self.request_id, self.route, status, seconds, self.size)
+        unread = not self.complete and self._has_large_body()
+        close = close or unread or server.draining
+        fields = [
+            *headers,
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", self.request_id.encode()),
+        ]
+        if close:
+            fields.append((b"connection", b"close"))
+        return Response(status, body, fields, close, unread)
+
+    def _has_large_body(self) -> bool:
+        """Whether the body is too large to be dropped for the sake of the connection."""
+        if b"transfer-encoding" in self.fields:
+            return True
+        length = self.fields.get(b"content-length", b"0")
+        return len(length) > 5 and self.fields.get(b"expect") is None
+
+    def refuse(self, error: RequestError, *more: tuple[bytes, bytes]) -> Response:
+        """The protocol's error body."""
+        self.refused = True
+        self.server.metrics.refused(error.status)
+        headers = [(b"content-type", JSON), *more]
+        if error.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        if error.status == 503:
+            headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
+        body = json_bytes({"error": str(error)})
+        return self.respond(error.status, body, headers, close=error.status == 408)
+
+    def named(self) -> dict[str, object]:
+        """What the log says about the request."""
+        return {"fields": {"request": self.request_id, "route": self.route}}
+
+    def broken(self) -> Response:
+        """What a bug is answered with: it is this request's alone, and the log says where it is."""
+        error = RequestError(500, f"internal error; the server's log has it as {self.request_id}")
+        return self.refuse(error)
+
+
 class Exchange:
-    """One request and the way to answer it."""
+    """A question that was let in, and waits for its body. It is closed whatever happens."""
 
-    scope: Scope
-    receive: Receive
-    send: Send
+    __slots__ = ("_asked", "_form", "_held", "_key", "_served", "_version", "max_body")
 
+    def __init__(
+        self, asked: Asked, served: Served, form: Form, key: str | None, version: str | None
+    ) -> None:
+        self._asked = asked
+        self._served = served
+        self._form = form
+        self._key = key
+        self._version = version
+        self._held = 0
+        self.max_body = asked.server.limits.max_body_bytes
+        asked.server.admission.enter()
+        asked.server.metrics.entered()
 
-Work = Callable[[Server, Served, bytes], bytes]
+    def hold(self, size: int) -> None:
+        """Take ``size`` more bytes of the body. Raises RequestError 413 and 503."""
+        asked = self._asked
+        asked.size += size
+        if asked.size > self.max_body:
+            raise RequestError(
+                413, f"the body is larger than {self.max_body} bytes: send fewer rows"
+            )
+        asked.server.admission.hold(size)
+        self._held += size
 
+    def inline(self) -> bool:
+        """Whether the answer may be computed on the event loop: it takes no time to speak of."""
+        online = self._asked.server.online
+        features = online.features if online is not None else None
+        return self._asked.size <= INLINE_BYTES and (features is None or not features.blocking)
 
-class MethodError(RequestError):
-    """The path exists, and takes another method."""
-
-    def __init__(self, method: str, allow: str) -> None:
-        super().__init__(405, f"method {method} is not allowed here, use {allow}")
-        self.allow = allow
-
-
-def build_app(server: Server) -> AsgiApp:
-    """The ASGI application."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    def answer(self, body: bytes) -> Response:
+        """The answer to ``body``. In any thread, once."""
+        asked = self._asked
+        server, served = asked.server, self._served
+        parse, write = self._form
+        asked.complete = True
         try:
-            await _route(server, Exchange(scope, receive, send))
-        except MethodError as error:
-            await respond_error(send, error, error.allow)
+            request = parse(body, _schema(server, served), server.limits.max_rows)
+            if request.request_id is None:
+                request.request_id = asked.request_id
+            found = answer(server, served, request, request.key or self._key, self._version)
+            content, headers = write(found, request)
         except RequestError as error:
-            await respond_error(send, error)
-        except DisconnectedError:
-            return
+            return asked.refuse(error)
         except Exception:
-            # A bug in one request is that request's alone; the log has the traceback.
-            logger.exception("%s %s failed", scope["method"], scope["path"])
-            await respond(send, 500, {"error": "internal error; see the server's log"})
+            logger.exception("a request failed", extra=asked.named())
+            return asked.broken()
+        server.metrics.finished(time.perf_counter() - asked.began)
+        return asked.respond(200, content, headers)
 
-    return app
+    def refuse(self, error: RequestError) -> Response:
+        """The answer where the body did not come as it should."""
+        return self._asked.refuse(error)
 
-
-async def _route(server: Server, exchange: Exchange) -> None:
-    scope, send = exchange.scope, exchange.send
-    match scope["path"].strip("/").split("/"):
-        case ["v2"]:
-            _allow(scope, "GET")
-            await respond(send, 200, _server_metadata(server))
-        case ["v2", "health", "live"]:
-            _allow(scope, "GET")
-            await respond(send, 200, {"live": True})
-        case ["v2", "health", "ready"] | ["ping"]:
-            _allow(scope, "GET")
-            await _ready(server, send, {})
-        case ["v2", "models", name, "versions", version, *action]:
-            await _model_route(server, exchange, (name, version), action)
-        case ["v2", "models", name, *action]:
-            await _model_route(server, exchange, (name, None), action)
-        case ["invocations"]:
-            _allow(scope, "POST")
-            served = _served(server)
-            kind = media_type(scope)
-            work = {"application/json": invoke_json, "text/csv": invoke_csv}.get(kind or "")
-            if work is None:
-                raise RequestError(
-                    415, f"content type {kind} is not taken: send application/json or text/csv"
-                )
-            await _answer(server, served, work, exchange)
-        case _:
-            raise RequestError(404, f"there is no path {scope['path'][:200]!r}; begin with /v2")
+    def close(self) -> None:
+        """Let the next one in. On the thread of the event loop."""
+        self._asked.server.admission.leave(self._held)
+        self._asked.server.metrics.left()
 
 
-async def _model_route(
-    server: Server, exchange: Exchange, model: tuple[str, str | None], action: list[str]
-) -> None:
-    scope, send = exchange.scope, exchange.send
-    name, version = model
-    if action not in ([], ["ready"], ["infer"]):
-        raise RequestError(404, f"there is no path {scope['path'][:200]!r}")
-    _allow(scope, "POST" if action == ["infer"] else "GET")
-    served = server.follower.served
-    if served is None and action == ["ready"]:
-        await _ready(server, send, {"name": name})
-        return
-    served = _served(server)
-    release = served.release
-    if name != release.use_case:
-        raise RequestError(404, f"there is no model {name[:80]!r}; the model is {release.use_case}")
-    if version not in (None, str(release.version)):
-        raise RequestError(
-            404, f"version {version[:20]} of {name} is not served, version {release.version} is"
-        )
-    if action == []:
-        await respond(send, 200, _model_metadata(server, served))
-    elif action == ["ready"]:
-        await _ready(server, send, {"name": name})
+def open_exchange(server: Server, method: str, path: str, headers: Headers) -> Response | Exchange:
+    """What becomes of a request with these headers: an answer, or an exchange that awaits a body.
+
+    Where there is an answer, the transport drops the body, if one comes.
+    """
+    asked = Asked(server, dict(headers))
+    try:
+        route = route_of(path)
+        asked.route = route.template
+        if method != route.method and not (method == "HEAD" and route.method == "GET"):
+            return _other_method(asked, route, method)
+        if (
+            server.tokens is not None
+            and route.kind not in OPEN
+            and not server.tokens.allows(asked.fields.get(b"authorization"))
+        ):
+            raise RequestError(401, "no valid token: send Authorization: Bearer and your token")
+        if route.method == "GET":
+            return _tell(asked, route)
+        return _let_in(asked, route)
+    except RequestError as error:
+        return asked.refuse(error)
+    except Exception:
+        logger.exception("a request failed", extra=asked.named())
+        return asked.broken()
+
+
+def _other_method(asked: Asked, route: Route, method: str) -> Response:
+    allow = b"POST, OPTIONS" if route.method == "POST" else b"GET, HEAD, OPTIONS"
+    if method == "OPTIONS":
+        return asked.respond(200, b"", [(b"allow", allow)])
+    error = RequestError(405, f"method {method[:20]} is not allowed here, use {route.method}")
+    return asked.refuse(error, (b"allow", allow))
+
+
+def _tell(asked: Asked, route: Route) -> Response:
+    """What a GET asks for."""
+    server = asked.server
+    kind, status = JSON, 200
+    if route.kind == "live":
+        body = json_bytes({"live": True})
+    elif route.kind == "ready":
+        status, body = readiness(server, {})
+    elif route.kind == "server":
+        body = server_metadata(server)
+    elif route.kind == "version":
+        kind, body = b"text/plain; charset=utf-8", server.version.encode()
+    elif route.kind == "metrics":
+        kind, body = METRICS_TYPE, _metrics(server)
+    elif route.kind == "openapi":
+        served = _served(server)
+        body = openapi_json(server, served, _schema(server, served))
+    elif route.kind == "model_ready" and server.follower.served is None:
+        status, body = readiness(server, {"name": route.model})
     else:
-        kind = media_type(scope)
-        if kind not in (None, "application/json"):
-            raise RequestError(415, f"content type {kind} is not taken: send application/json")
-        await _answer(server, served, infer, exchange)
+        served = _served(server)
+        loaded = loaded_of(served, route)
+        if route.kind == "model_ready":
+            status, body = readiness(server, {"name": route.model})
+        else:
+            body = model_metadata(server, served, loaded)
+    return asked.respond(status, body, [(b"content-type", kind)])
 
 
-def _allow(scope: Scope, method: str) -> None:
-    given = scope["method"]
-    if given != method and not (method == "GET" and given == "HEAD"):
-        raise MethodError(given, method)
+def _let_in(asked: Asked, route: Route) -> Exchange:
+    served = _served(asked.server)
+    if route.kind == "infer":
+        loaded_of(served, route)
+        form = infer_form(served.release.use_case, asked.fields)
+    else:
+        form = invocation_form(asked.fields)
+    length = announced_length(asked.fields)
+    limit = asked.server.limits.max_body_bytes
+    if length is not None and length > limit:
+        raise RequestError(413, f"the body is larger than {limit} bytes: send fewer rows")
+    return Exchange(asked, served, form, key_of(asked.fields), route.version)
 
 
 def _served(server: Server) -> Served:
@@ -143,57 +257,16 @@ def _served(server: Server) -> Served:
     return server.follower.served
 
 
-async def _ready(server: Server, send: Send, content: dict[str, object]) -> None:
-    ready = server.follower.served is not None
-    content = {**content, "ready": ready}
-    if server.follower.error is not None:
-        content["release_error"] = server.follower.error
-    await respond(send, 200 if ready else 503, content)
+def _schema(server: Server, served: Served) -> RequestSchema:
+    features = server.online.features if server.online is not None else None
+    return served.schema if features is None else features.schema(served.schema)
 
 
-def _server_metadata(server: Server) -> dict[str, object]:
-    return {
-        "name": SERVER_NAME,
-        "version": server.version,
-        "extensions": [],
-        "instance": server.instance,
-        "pid": os.getpid(),
-        "max_body_bytes": server.limits.max_body_bytes,
-        "max_rows": server.limits.max_rows,
-    }
-
-
-def _model_metadata(server: Server, served: Served) -> dict[str, object]:
-    release, signature = served.release, served.model.signature
-    refused = server.follower.refused
-    return {
-        "name": release.use_case,
-        "versions": [str(release.version)],
-        "platform": "xgboost_ubj",
-        "inputs": [
-            {"name": name, "datatype": datatype, "shape": [-1]}
-            for name, datatype in datatypes(signature).items()
-        ],
-        "outputs": [{"name": signature.output, "datatype": "FP32", "shape": [-1]}],
-        "parameters": {
-            "sha256": release.sha256,
-            "release_error": server.follower.error,
-            "refused_sha256": refused and refused.sha256,
-            "refused_version": refused and refused.version,
-            "lost_log_records": server.log.lost,
-            "log_error": server.log.error,
-        },
-    }
-
-
-async def _answer(server: Server, served: Served, work: Work, exchange: Exchange) -> None:
-    limits = server.limits
-    body = await read_body(
-        exchange.scope, exchange.receive, limits.max_body_bytes, limits.read_timeout_s
+def _metrics(server: Server) -> bytes:
+    served = server.follower.served
+    server.metrics.update(
+        revision=0 if served is None else served.release.revision,
+        lost=server.log.lost,
+        ready=served is not None and not server.draining,
     )
-    if len(body) <= INLINE_BYTES:
-        content = work(server, served, body)
-    else:
-        loop = asyncio.get_running_loop()
-        content = await loop.run_in_executor(server.pool, work, server, served, body)
-    await respond(exchange.send, 200, content)
+    return exposition(server.metrics)

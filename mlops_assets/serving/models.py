@@ -1,126 +1,237 @@
-"""Which model is served: a release file is followed, its model loaded by digest and warmed."""
+"""Which models are served: a release is followed, its models are loaded by digest and warmed."""
 
 import logging
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 
 from pydantic import ValidationError
 
-from mlops_assets.core.errors import PermanentError, PlatformError, TransientError
-from mlops_assets.core.inference import MAX_MODEL_BYTES, Model, encode, load_model, predict
-from mlops_assets.core.records import Release
-from mlops_assets.serving.objects import read_object
+from mlops_assets.core.errors import PermanentError, PlatformError
+from mlops_assets.core.records import Signature
+from mlops_assets.core.requests import RequestSchema, request_schema
+from mlops_assets.core.rollout_state import Release, Role, ServedModel
+from mlops_assets.serving.objects import read_changed
+from mlops_assets.serving.predictor import Predictor, load_predictor
 
 logger = logging.getLogger("mlops_assets.serving")
 
 RETRY_S = 5.0
-"""Seconds until a release that failed to load is tried again: its file may still be on its way."""
+"""Seconds until a model that failed to load is tried again: its file may still be on its way."""
 
-Stamp = tuple[int, int, int]
+FILE_POLL_S = 0.25
+"""Seconds between looks at a file."""
+
+STORE_POLL_S = 1.0
+"""Seconds between looks at a store, each of which costs a request: replicas follow within two."""
+
+MAX_RELEASE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that is loaded and warm."""
+
+    served: ServedModel
+    predictor: Predictor
+
+    @property
+    def signature(self) -> Signature:
+        """Its inputs, in order."""
+        return self.predictor.model.signature
+
+    @cached_property
+    def inputs(self) -> frozenset[str]:
+        """The names of its inputs."""
+        return frozenset(field.name for field in self.signature.inputs)
 
 
 @dataclass(frozen=True)
 class Served:
-    """A release with its model, loaded and warmed."""
+    """A release with its models. A challenger that could not be loaded is left out."""
 
     release: Release
-    model: Model
-
-
-def read_release(path: Path) -> Release:
-    """The release that ``path`` names.
-
-    Raises TransientError when it cannot be read and PermanentError when it is no release.
+    champion: Loaded
+    challenger: Loaded | None
+    schema: RequestSchema
+    """What a request carries: the champion's inputs, and maybe those that only the challenger has.
     """
+    same_inputs: bool
+    """Whether one matrix is the input of both."""
+
+    @property
+    def returnable(self) -> tuple[Loaded, ...]:
+        """The models whose answers callers may get, the champion first."""
+        if self.challenger is not None and self.release.mode == "canary":
+            return self.champion, self.challenger
+        return (self.champion,)
+
+    def role(self, loaded: Loaded) -> Role:
+        """What ``loaded``, one of the two, is here."""
+        return "champion" if loaded is self.champion else "challenger"
+
+
+def parse_release(data: bytes, source: str) -> Release:
+    """The release in ``data``, which is from ``source``. Raises PermanentError when it is none."""
     try:
-        return Release.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise TransientError(f"the release file {path} cannot be read: {error.strerror}") from error
+        return Release.model_validate_json(data)
     except ValidationError as error:
         raise PermanentError(
-            f"the release file {path} is no release ({error.error_count()} problems, first: "
+            f"{source} is no release ({error.error_count()} problems, first: "
             f"{error.errors()[0]['msg']}): deploy again"
         ) from error
 
 
-def load_release(release: Release) -> Served:
-    """``release`` with its model, whose digest is verified and which has answered once.
+def load(use_case: str, served: ServedModel) -> Loaded:
+    """The model ``served``, whose digest is verified and which has answered once.
 
     Raises PermanentError for an artifact that is not the registered one, TransientError when its
     file cannot be read.
     """
-    named = f"{release.use_case} version {release.version}, artifact {release.artifact}"
     try:
-        model = load_model(read_object(release.artifact, MAX_MODEL_BYTES), release.sha256)
+        predictor = load_predictor(served.artifact, served.sha256, served.onnx, served.onnx_sha256)
     except PlatformError as error:
+        named = f"{use_case} version {served.version}, artifact {served.artifact}"
         raise type(error)(f"{named}: {error}") from error
-    # The first prediction allocates XGBoost's buffers; no client should wait for that.
-    predict(
-        model, encode({field.name: [None] for field in model.signature.inputs}, model.signature)
-    )
-    return Served(release, model)
+    return Loaded(served, predictor)
+
+
+def joined(release: Release, champion: Loaded, challenger: Loaded | None) -> Served:
+    """``release`` with its models.
+
+    Raises PermanentError for a challenger that no request could be right for: a feature that both
+    have, as another type.
+    """
+    if challenger is None:
+        return Served(release, champion, None, request_schema(champion.signature), same_inputs=True)
+    known = {field.name: field for field in champion.signature.inputs}
+    for field in challenger.signature.inputs:
+        if field.name in known and field.type != known[field.name].type:
+            raise PermanentError(
+                f"{release.use_case} version {challenger.served.version} takes {field.name!r} as "
+                f"{field.type}, version {champion.served.version} as {known[field.name].type}: "
+                "give the new feature another name"
+            )
+    optional = [field for field in challenger.signature.inputs if field.name not in known]
+    schema = request_schema(champion.signature, optional)
+    same = champion.signature.inputs == challenger.signature.inputs
+    return Served(release, champion, challenger, schema, same_inputs=same)
 
 
 class Follower:
-    """Follows a release file: ``served`` changes as a whole, so that a request that began with one
-    model ends with it. After a failure the last good model stays and ``error`` says why.
+    """Follows a release: ``served`` changes as a whole, so that a request that began with one state
+    ends with it. After a failure the last good models stay, and ``error`` says why.
+
+    One thread at a time calls its methods.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.poll_s = STORE_POLL_S if source.startswith("s3://") else FILE_POLL_S
         self.served: Served | None = None
         self.error: str | None = None
-        self.refused: Release | None = None
-        self._seen: Stamp | None = None
+        self.refused: int | None = None
+        """The revision that could not be applied, or only without its challenger."""
+        self._tag = ""
+        self._wanted: Release | None = None
+        self._damaged: str | None = None
+        self._failed: str | None = None
         self._retry_at = 0.0
+        self._kept: dict[tuple[str, str | None], Predictor] = {}
 
     def load_first(self) -> None:
-        """Load the release that the server starts with. Raises PlatformError."""
-        self._seen = _stamp(self.path)
-        self.served = load_release(read_release(self.path))
+        """Load what the server starts with. Raises PlatformError without a champion."""
+        self._look()
+        if self._wanted is None:
+            raise PermanentError(self._damaged or f"{self.source} is empty")
+        self._apply(self._wanted)
+        self.error = self._failed
 
-    def due(self) -> bool:
-        """Whether the file has changed, or a failed release should be tried again."""
-        if _stamp(self.path) != self._seen:
-            return True
-        return self.error is not None and time.monotonic() >= self._retry_at
-
-    def refresh(self) -> None:
-        """Serve what the file names now, or say in ``error`` why not."""
-        self._seen = _stamp(self.path)
-        release: Release | None = None
+    def poll(self) -> bool:
+        """Look for a change, and serve what is wanted then. Returns whether there is anything to
+        report. Never raises.
+        """
+        before = self.served, self.error, self.refused
+        changed, away = False, None
         try:
-            release = read_release(self.path)
-            if self.served is None or release != self.served.release:
-                self._check_use_case(release)
-                self.served = load_release(release)
-                logger.info("serving %s version %d", release.use_case, release.version)
-        except PlatformError as error:
-            if str(error) != self.error:
-                logger.error("the last good model stays: %s", error)
-            # The release first: who reads an error finds the release that it is about.
-            self.refused, self.error = release, str(error)
-            self._retry_at = time.monotonic() + RETRY_S
-        except Exception as error:
-            # Whatever a new release does, the model that works goes on serving.
-            logger.exception("the last good model stays")
-            self.refused, self.error = release, f"internal error: {error!r}"
-            self._retry_at = time.monotonic() + RETRY_S
-        else:
-            self.refused, self.error = None, None
+            changed = self._look()
+        except Exception as error:  # noqa: BLE001 - the models that work go on serving
+            away = _said(error)
+        again = self._failed is not None and time.monotonic() >= self._retry_at
+        if self._wanted is not None and (changed or again):
+            try:
+                self._apply(self._wanted)
+            except Exception as error:  # noqa: BLE001 - likewise, whatever a new release does
+                self.refused, self._failed = self._wanted.revision, _said(error)
+                self._retry_at = time.monotonic() + RETRY_S
+        error = away or self._damaged or self._failed
+        if error is not None and error != self.error:
+            logger.error("the last good models stay: %s", error)
+        self.error = error
+        return (self.served, self.error, self.refused) != before
 
-    def _check_use_case(self, release: Release) -> None:
+    def _look(self) -> bool:
+        """Read the release if it changed. Returns whether it did. Raises PlatformError when it
+        cannot be read.
+        """
+        found = read_changed(self.source, self._tag, MAX_RELEASE_BYTES)
+        if found is None:
+            return False
+        content, self._tag = found
+        self._wanted, self._damaged, self._failed, self.refused = None, None, None, None
+        try:
+            release = parse_release(content, self.source)
+        except PermanentError as error:
+            self._damaged = str(error)
+            return True
         if self.served is not None and release.use_case != self.served.release.use_case:
-            raise PermanentError(
-                f"the release file {self.path} names {release.use_case}, this server serves "
+            self.refused = release.revision
+            self._damaged = (
+                f"{self.source} names {release.use_case}, this server serves "
                 f"{self.served.release.use_case}: start another server"
             )
+            return True
+        self._wanted = release
+        return True
+
+    def _apply(self, release: Release) -> None:
+        """Serve ``release``, without a challenger that does not load. Raises PlatformError."""
+        champion = self._loaded(release.use_case, release.champion)
+        served, problem = joined(release, champion, None), None
+        if release.challenger is not None:
+            try:
+                challenger = self._loaded(release.use_case, release.challenger)
+                served = joined(release, champion, challenger)
+            except Exception as error:  # noqa: BLE001 - the champion goes on serving
+                problem = _said(error)
+                self._retry_at = time.monotonic() + RETRY_S
+        # A rollback to the champion before needs no store.
+        former = self.served and self.served.champion
+        kept = [loaded for loaded in (champion, served.challenger, former) if loaded is not None]
+        self._kept = {_identity(loaded.served): loaded.predictor for loaded in kept}
+        self.refused, self._failed = (release.revision, problem) if problem else (None, None)
+        if self.served is None or release != self.served.release:
+            logger.info(
+                "serving %s revision %d: %s, version %d%s",
+                release.use_case,
+                release.revision,
+                release.mode,
+                champion.served.version,
+                f" with {served.challenger.served.version}" if served.challenger else "",
+            )
+        self.served = served
+
+    def _loaded(self, use_case: str, served: ServedModel) -> Loaded:
+        kept = self._kept.get(_identity(served))
+        return load(use_case, served) if kept is None else Loaded(served, kept)
 
 
-def _stamp(path: Path) -> Stamp | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ino, status.st_size
+def _identity(served: ServedModel) -> tuple[str, str | None]:
+    return served.sha256, served.onnx_sha256
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, PlatformError):
+        return str(error)
+    logger.exception("a bug, or a library's failure")
+    return f"internal error: {error!r}"

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from mlops_assets.adapters import chain
 from mlops_assets.adapters import decisions as ledger
 from mlops_assets.adapters.lake import Lake
 from mlops_assets.core.errors import PermanentError, PlatformError
@@ -60,7 +61,7 @@ def _tick(lake: Lake, n: int, drift: float, use_case: str = "visits") -> ledger.
 def test_decisions_come_back_with_the_history_that_they_make(tmp_path: Path) -> None:
     """No's and yes's, of the asked use case alone, equal to what was recorded."""
     lake = Lake(str(tmp_path))
-    assert ledger.book(lake, "visits") == ledger.Book("visits")
+    assert ledger.book(lake, "visits") == ledger.Book(chain.Chain("visits"))
     made = []
     for n, drift in enumerate([0.1, 0.3, 0.1]):
         read = ledger.book(lake, "visits")
@@ -311,10 +312,16 @@ def test_the_ledger_is_kept_in_few_files(tmp_path: Path) -> None:
 def test_an_entry_of_another_release_is_named(tmp_path: Path) -> None:
     """A sound row that holds no decision of this one."""
     lake = Lake(str(tmp_path))
-    row = ledger._row(
-        ledger.book(lake, "visits"), "decision", datetime(2013, 3, 1, tzinfo=UTC), '{"a": 1}'
+    row = chain.row_of(
+        ledger.LEDGER,
+        ledger.book(lake, "visits").chain,
+        "decision",
+        datetime(2013, 3, 1, tzinfo=UTC),
+        '{"a": 1}',
+        inputs="",
+        retrain=False,
     )
-    lake.append(TABLE, pa.Table.from_pylist([row], schema=ledger._schema()))
+    lake.append(TABLE, pa.Table.from_pylist([row], schema=chain.schema(ledger.LEDGER)))
     with pytest.raises(PermanentError, match=r"entry 0 of ledger .*is no decision of this release"):
         ledger.book(lake, "visits")
 
@@ -324,7 +331,8 @@ def test_compaction_does_not_change_the_ledger(filled: Lake) -> None:
     before = ledger.book(filled, "visits")
     filled.compact(TABLE)
     now = ledger.book(filled, "visits")
-    assert (now.entries, now.history, now.tail) == (before.entries, before.history, before.tail)
+    assert (now.entries, now.history) == (before.entries, before.history)
+    assert now.chain.tail == before.chain.tail
     assert ledger.record(filled, before, _decide(before.history, 3, 0.1)) == "recorded"
 
 

@@ -6,16 +6,16 @@ import kubernetes_validate
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kubernetes.config import kube_config
 
 from mlops_assets.adapters.endpoints import kubernetes, targets
 from mlops_assets.adapters.endpoints.kubernetes_objects import (
     APPLIED_ANNOTATION,
-    RELEASE_ANNOTATION,
+    Server,
     deployment,
     from_applied,
     object_name,
     selector,
-    service,
     without_pods,
 )
 from mlops_assets.adapters.endpoints.rollout import (
@@ -26,21 +26,23 @@ from mlops_assets.adapters.endpoints.rollout import (
     waiting_for,
 )
 from mlops_assets.core.errors import PermanentError, TransientError
-from mlops_assets.core.records import Release
+from mlops_assets.core.rollout_state import ServedModel
 from mlops_assets.core.spec import EndpointSpec
 
-RELEASE = Release(
-    use_case="flight_delays",
-    version=3,
-    sha256="ab" * 32,
-    artifact="s3://artifacts/flight_delays/abab.ubj",
-)
 LOG = "s3://documents/prediction-log/flight_delays"
+PLACE = "s3://documents/endpoints/flight_delays"
+CHAMPION = ServedModel(
+    version=3, sha256="ab" * 32, artifact="s3://artifacts/flight_delays/abab.ubj"
+)
+WANTED = kubernetes.Wanted(
+    "flight_delays", CHAMPION, EndpointSpec(), "endpoints", PLACE, LOG, "promoted"
+)
 
 
-def rendered(release: Release = RELEASE, image: str = "server:1") -> dict[str, object]:
-    """The Deployment of a release."""
-    return deployment(release, EndpointSpec(port=8901), "mlops-endpoints", image, LOG)
+def rendered(image: str = "server:1", version: str = "1.0") -> dict[str, object]:
+    """The Deployment of an endpoint."""
+    server = Server("flight_delays", image, version, f"{PLACE}/release.json", LOG)
+    return deployment(server, EndpointSpec(port=8901), "mlops-endpoints", 2)
 
 
 def seen(**status: object) -> Deployment:
@@ -61,25 +63,21 @@ def pods(container: dict[str, object], **status: object) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("version", ["1.27", "1.33"])
-def test_the_objects_are_what_the_api_takes(version: str) -> None:
+def test_the_deployment_is_what_the_api_takes(version: str) -> None:
     """Every field is known, in an old and in a new Kubernetes."""
-    for document in (rendered(), service("flight_delays", EndpointSpec(), "mlops-endpoints")):
-        kubernetes_validate.validate(document, version, strict=True)
+    kubernetes_validate.validate(rendered(), version, strict=True)
 
 
-def test_the_server_is_told_what_to_serve_by_its_pods_annotation() -> None:
-    """One change of the template changes release and pods together."""
-    document = json.loads(json.dumps(rendered()))
-    template = document["spec"]["template"]
-    annotation = template["metadata"]["annotations"][RELEASE_ANNOTATION]
-    assert Release.model_validate_json(annotation) == RELEASE
-    (item,) = template["spec"]["volumes"][0]["downwardAPI"]["items"]
-    assert item["fieldRef"]["fieldPath"] == f"metadata.annotations['{RELEASE_ANNOTATION}']"
+def test_the_server_follows_the_release_in_the_store() -> None:
+    """And ships its log there; it reports under its pod's name."""
+    template = json.loads(json.dumps(rendered()))["spec"]["template"]
     (container,) = template["spec"]["containers"]
+    options = dict(zip(container["args"][::2], container["args"][1::2], strict=True))
+    assert options["--release"] == f"{PLACE}/release.json"
+    assert options["--ship-to"] == LOG
+    assert options["--instance"] == "$(POD_NAME)"
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    assert f"{mounts['release']}/{item['path']}" in container["args"]
-    assert mounts["predictions"] in container["args"]
-    assert LOG in container["args"]
+    assert options["--log-dir"] == mounts["predictions"]
     assert selector("flight_delays").items() <= template["metadata"]["labels"].items()
 
 
@@ -96,11 +94,11 @@ def test_the_pods_can_do_nothing_but_serve() -> None:
     }
 
 
-def test_the_same_release_gives_the_same_document() -> None:
-    """So that applying it again rolls nothing."""
+def test_only_image_spec_and_package_change_the_document() -> None:
+    """So that a new model rolls no pod."""
     assert rendered() == rendered()
-    assert rendered() != rendered(RELEASE.model_copy(update={"version": 4}))
     assert rendered() != rendered(image="server:2")
+    assert rendered() != rendered(version="1.1")
 
 
 def test_a_deployment_remembers_how_it_was_applied() -> None:
@@ -215,7 +213,10 @@ def test_what_a_rollout_waits_for_is_said_in_words() -> None:
     assert waiting_for(pods(container)) == "pod p-1 is not ready: ErrImagePull"  # type: ignore[arg-type]
     assert waiting_for(()) == "no pod was made"
     ready = {"type": "Ready", "status": "True"}
-    assert waiting_for(pods(container, conditions=[ready])) == "no pod was made"  # type: ignore[arg-type]
+    serving = pods(container, conditions=[ready])
+    assert waiting_for(serving) == "no pod was made"  # type: ignore[arg-type]
+    said = waiting_for(serving, ["p-1"])  # type: ignore[arg-type]
+    assert said == "pod p-1 has not reported the release"
 
 
 def test_a_place_names_its_target() -> None:
@@ -224,6 +225,8 @@ def test_a_place_names_its_target() -> None:
     assert targets.namespace_of(cluster) == "mlops-endpoints"
     assert targets.namespace_of(folder) is None
     assert targets.prediction_log_of("flight_delays", cluster, "s3://documents") == LOG
+    assert targets.place_of("flight_delays", cluster, "s3://documents") == PLACE
+    assert targets.place_of("flight_delays", folder, "s3://documents") == f"{folder}/flight_delays"
     local = targets.prediction_log_of("flight_delays", folder, "s3://documents")
     assert local == "/var/endpoints/flight_delays/predictions"
     for wrong in ("kubernetes://", "kubernetes://a/b", "ftp://endpoints"):
@@ -236,10 +239,11 @@ def test_a_cluster_that_cannot_be_found_is_named(
 ) -> None:
     """Without an image, too, nothing is begun."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/none")
+    # The environment was looked at when the module was imported.
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", f"{tmp_path}/none")
     monkeypatch.delenv(kubernetes.IMAGE_VARIABLE, raising=False)
     with pytest.raises(PermanentError, match="MLOPS_SERVER_IMAGE is not set"):
-        kubernetes.deploy(RELEASE, EndpointSpec(), "endpoints", LOG, 1)
+        kubernetes.deploy(WANTED, 1)
     monkeypatch.setenv(kubernetes.IMAGE_VARIABLE, "server:1")
     with pytest.raises(PermanentError, match="kubernetes://endpoints cannot be found"):
-        kubernetes.deploy(RELEASE, EndpointSpec(), "endpoints", LOG, 1)
+        kubernetes.deploy(WANTED, 1)

@@ -7,10 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mlops_assets.adapters import ledger
+from mlops_assets.adapters import chain, ledger
 from mlops_assets.adapters.lake import Lake
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.records import PromotionRecord
+
+TABLE = ledger.table("flight_delays")
 
 
 def _decision(version: int, decision: str = "promoted", **changes: object) -> PromotionRecord:
@@ -43,86 +45,78 @@ def test_a_repeated_decision_is_recorded_once(tmp_path: Path) -> None:
     """Another time and run make no other decision; nothing is written."""
     lake = Lake(str(tmp_path))
     assert ledger.record(lake, _decision(1))
-    before = lake.read_log(ledger.TABLE)
+    before = lake.read_log(TABLE)
     again = _decision(1, decided_at=datetime(2014, 1, 1, tzinfo=UTC), dagster_run_id="retry")
     assert not ledger.record(lake, again)
-    assert lake.read_log(ledger.TABLE).equals(before)
+    assert lake.read_log(TABLE).equals(before)
 
 
-@pytest.mark.parametrize(
-    "change", [{"decision": "held"}, {"evaluation_digest": "another"}, {"use_case": "churn"}]
-)
-def test_another_outcome_evaluation_or_use_case_is_another_decision(
+@pytest.mark.parametrize("change", [{"decision": "held"}, {"evaluation_digest": "another"}])
+def test_another_outcome_or_evaluation_is_another_decision(
     tmp_path: Path, change: dict[str, object]
 ) -> None:
     """The ledger keeps the history of a version, not its last state."""
     lake = Lake(str(tmp_path))
     ledger.record(lake, _decision(1))
     assert ledger.record(lake, _decision(1, **change))
-    assert lake.read_log(ledger.TABLE).num_rows == 2
+    assert lake.read_log(TABLE).num_rows == 2
 
 
-def test_two_runs_that_record_at_once_count_once(tmp_path: Path) -> None:
-    """Both appended before either looked: the first entry is the decision."""
+def test_of_two_that_record_at_once_one_counts(tmp_path: Path) -> None:
+    """Both read before either wrote: the second one's entry is void, and it hears so."""
     lake = Lake(str(tmp_path))
     ledger.record(lake, _decision(1))
-    lake.append(ledger.TABLE, lake.read_log(ledger.TABLE))
-    assert ledger.decisions(lake, "flight_delays") == [_decision(1)]
+    read = ledger.book(lake, "flight_delays")
+    assert ledger.append(lake, read, _decision(2))[0]
+    counts, after = ledger.append(lake, read, _decision(3))
+    assert not counts
+    assert [entry.version for entry in after.gate] == [1, 2]
+    assert ledger.append(lake, after, _decision(3))[0]
+    assert [entry.version for entry in ledger.decisions(lake, "flight_delays")] == [1, 2, 3]
+
+
+def test_what_is_read_again_is_what_another_process_wrote(tmp_path: Path) -> None:
+    """What this one remembers of the ledger does not hide it."""
+    ours, theirs = Lake(str(tmp_path)), Lake(f"{tmp_path}/../{tmp_path.name}")
+    ledger.record(ours, _decision(1))
+    ledger.record(theirs, _decision(2))
+    assert [entry.version for entry in ledger.decisions(ours, "flight_delays")] == [1, 2]
 
 
 def test_columns_can_be_queried_without_the_record(tmp_path: Path) -> None:
     """Whoever reads the table elsewhere finds the version, the decision and the time."""
     lake = Lake(str(tmp_path))
     ledger.record(lake, _decision(1))
-    (row,) = lake.read_log(ledger.TABLE).to_pylist()
-    assert json.loads(row.pop("record"))["dagster_run_id"] == "run 1"
-    assert row == {
-        "use_case": "flight_delays",
-        "version": 1,
-        "decision": "promoted",
-        "decided_at": datetime(2013, 4, 1, 12, 30, tzinfo=UTC),
-    }
-
-
-@pytest.mark.parametrize(
-    ("alias", "left"),
-    [
-        (1, 2),  # killed between ledger and alias
-        (2, None),  # done
-        (7, None),  # moved to another version on purpose
-        (None, None),  # taken away on purpose
-    ],
-)
-def test_a_promotion_that_was_recorded_and_not_applied_is_pending(
-    tmp_path: Path, alias: int | None, left: int | None
-) -> None:
-    """The alias still names the version before the last promotion."""
-    lake = Lake(str(tmp_path))
-    for entry in (_decision(1), _decision(2), _decision(3, "refused")):
-        ledger.record(lake, entry)
-    found = ledger.pending(lake, "flight_delays", alias)
-    assert (found.version if found else None) == left
-
-
-def test_a_first_promotion_can_be_pending_too(tmp_path: Path) -> None:
-    """Without any alias; and without any promotion nothing is pending."""
-    lake = Lake(str(tmp_path))
-    assert ledger.pending(lake, "flight_delays", None) is None
-    ledger.record(lake, _decision(1, "held"))
-    assert ledger.pending(lake, "flight_delays", None) is None
-    ledger.record(lake, _decision(1))
-    assert ledger.pending(lake, "flight_delays", None) == _decision(1)
+    (row,) = lake.read_log(TABLE).to_pylist()
+    assert json.loads(row["record"])["dagster_run_id"] == "run 1"
+    assert (row["use_case"], row["kind"], row["version"], row["decision"], row["at"]) == (
+        *("flight_delays", "gate", 1, "promoted"),
+        datetime(2013, 4, 1, 12, 30, tzinfo=UTC),
+    )
 
 
 def test_an_entry_that_is_no_decision_is_named(tmp_path: Path) -> None:
     """A damaged ledger is an error, never an empty history."""
     lake = Lake(str(tmp_path))
-    ledger.record(lake, _decision(1))
-    rows = lake.read_log(ledger.TABLE)
-    at = rows.schema.get_field_index("record")
-    lake.append(ledger.TABLE, rows.set_column(at, rows.schema.field(at), pa.array(['{"a": 1}'])))
-    with pytest.raises(PermanentError, match="'promotions' of the lake has an entry"):
+    empty = chain.Chain("flight_delays")
+    now = datetime(2013, 4, 1, tzinfo=UTC)
+    row = chain.row_of(ledger.LEDGER, empty, "gate", now, "{}", version=1, decision="promoted")
+    lake.append(TABLE, pa.Table.from_pylist([row], schema=chain.schema(ledger.LEDGER)))
+    with pytest.raises(PermanentError, match=r"entry 0 of ledger .*is no gate of this release"):
         ledger.decisions(lake, "flight_delays")
+
+
+def test_a_changed_entry_is_found(tmp_path: Path) -> None:
+    """Nobody rewrites who was promoted."""
+    lake = Lake(str(tmp_path))
+    ledger.record(lake, _decision(1))
+    rows = lake.read_log(TABLE)
+    at = rows.schema.get_field_index("version")
+    changed = rows.set_column(at, rows.schema.field(at), pa.array([7]))
+    other = Lake(str(tmp_path / "other"))
+    other.append(TABLE, changed)
+    with pytest.raises(PermanentError, match="which forgets what was served when"):
+        ledger.decisions(other, "flight_delays")
 
 
 def test_the_history_is_a_table_with_the_latest_first() -> None:
@@ -133,5 +127,5 @@ def test_the_history_is_a_table_with_the_latest_first() -> None:
         "| 2013-04-03 12:30 | 3 | **promoted** | none | a \\| b |",
         "| 2013-04-02 12:30 | 2 | **held** | none | the gate's verdict is pass |",
     ]
-    assert lines[-1] == "1 earlier decisions are in table `promotions`."
+    assert lines[-1] == "1 earlier decisions are in table `flight_delays/promotions`."
     assert ledger.history_markdown([]) == "No decision has been recorded."

@@ -21,6 +21,7 @@ from mlops_assets.core.prediction_log import (
 from mlops_assets.core.windows import Window
 from mlops_assets.serving.prediction_log import PredictionLog
 
+NOON = datetime(2013, 3, 1, 12, tzinfo=UTC)
 NEW_YORK = Window(date(2013, 3, 9), date(2013, 3, 12), "America/New_York")
 
 
@@ -154,3 +155,28 @@ def test_a_line_without_a_role_is_the_champions(tmp_path: Path) -> None:
     assert decode_line(line).role == "champion"
     write(tmp_path, [time])
     assert read_predictions(tmp_path).table["role"].to_pylist() == ["champion"]
+
+
+def test_scores_for_comparison_and_failures_stand_beside_what_was_returned(tmp_path: Path) -> None:
+    """A failure has a row for each row of its request, with the reason and no score."""
+    log = PredictionLog(tmp_path, "a")
+    returned = answered(NOON, "r")
+    log.write(returned)
+    other = {"version": 2, "sha256": "1" * 64, "role": "challenger", "returned": False}
+    content = {name: getattr(returned, name) for name in returned.__struct_fields__} | other
+    log.write(PredictionRecord(**{**content, "floats": {}, "scores": [0.25], "rollout": "r1"}))
+    failed = {"floats": {}, "scores": [], "events": ["x", "y"], "error": "away", "failed_rows": 2}
+    log.write(PredictionRecord(**{**content, **failed}))
+    log.close()
+    found = read_predictions(tmp_path)
+    assert found.torn_lines == 0
+    rows = found.table.select(["returned", "score", "error", "row", "event_id"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
+        (True, 0.5, None, 0, None),
+        (False, 0.25, None, 0, None),
+        (False, None, "away", 0, "x"),
+        (False, None, "away", 1, "y"),
+    ]
+    assert found.table["rollout_id"].to_pylist() == ["", "r1", "", ""]
+    assert found.table["features.hour"].to_pylist() == [1.5, None, None, None]
+    assert set(found.inputs) == {returned.sha256}

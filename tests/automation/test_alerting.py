@@ -30,13 +30,12 @@ from mlops_assets.core.monitoring_records import (
     PerformanceRecord,
 )
 from mlops_assets.core.records import (
-    EndpointRecord,
     ModelRecord,
     PromotionRecord,
-    Release,
     TrainingSetRecord,
 )
 from mlops_assets.core.retraining_records import Counters, Decision, State
+from mlops_assets.core.rollout_state import EndpointRecord, ServedModel, first_release
 from mlops_assets.lifecycle.alerting import feed as alert_feed
 from mlops_assets.lifecycle.alerting import sensor as alerting
 from mlops_assets.lifecycle.dataset_checks import DEADLINE_CHECK, VOLUME_CHECK
@@ -454,7 +453,8 @@ def test_an_endpoint_that_stays_silent_is_told_until_it_is_ready(
 ) -> None:
     """Not at the first tick without an answer; and not when somebody has stopped it."""
     port = desk.project.spec.endpoint.port
-    release = Release(use_case="visits", version=1, sha256="0" * 64, artifact="model.ubj")
+    champion = ServedModel(version=1, sha256="0" * 64, artifact="model.ubj")
+    release = first_release("visits", champion, datetime(2026, 3, 1, tzinfo=UTC), "promoted")
     record = EndpointRecord(
         use_case="visits",
         url=f"http://127.0.0.1:{port}",

@@ -18,8 +18,9 @@ from retraining_support import (
 from mlops_assets import clock
 from mlops_assets.adapters import decisions, documents
 from mlops_assets.adapters.endpoints import local
-from mlops_assets.core.records import EndpointRecord, PromotionRecord
+from mlops_assets.core.records import PromotionRecord
 from mlops_assets.core.retraining_records import Training
+from mlops_assets.core.rollout_state import EndpointRecord
 from mlops_assets.core.spec import EndpointSpec
 from mlops_assets.lifecycle.platform import Places
 from mlops_assets.replay.ticks import Daemon
@@ -80,7 +81,7 @@ def test_a_signal_becomes_a_served_version(project: Project) -> None:
     assert (promotion.decision, promotion.champion.version) == ("promoted", 2)
     served = documents.read(project.places.documents, "visits", "endpoint", EndpointRecord)
     assert served is not None
-    assert served.release.version == 2
+    assert served.release.champion.version == 2
     assert [t.outcome for t in _trainings(project)] == ["running"]
     assert daemon.tick(SENSOR) == []
     (training,) = _trainings(project)

@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 import pytest
 from manifests import of_kind, part, values
 
+from mlops_assets.adapters.endpoints.kubernetes_companions import Owner, network_policy
+from mlops_assets.core.spec import EndpointSpec
+
 Labels = dict[str, str]
 
 
@@ -44,20 +47,27 @@ def peer_matches(peer: dict[str, Any], policy_namespace: str, other: "Pod | str"
     return selected(peer.get("podSelector"), other.labels)
 
 
+def policies() -> list[dict[str, Any]]:
+    """Those of the guards, and an endpoint's own."""
+    owner = Owner("flight_delays", "mlops-endpoints", "uid")
+    own: Any = network_policy(owner, EndpointSpec(port=8900))
+    return [*of_kind(part("guards"), "NetworkPolicy"), own]
+
+
 def direction_allows(pod: Pod, other: "Pod | str", port: int, egress: bool) -> bool:
     """Whether the policies of ``pod`` let it talk with ``other`` in one direction."""
     kind, peers = ("Egress", "to") if egress else ("Ingress", "from")
-    policies = [
+    found = [
         each
-        for each in of_kind(part("guards"), "NetworkPolicy")
+        for each in policies()
         if each["metadata"]["namespace"] == pod.namespace
         and selected(each["spec"]["podSelector"], pod.labels)
         and kind in each["spec"]["policyTypes"]
     ]
-    return not policies or any(
+    return not found or any(
         (not rule.get(peers) or any(peer_matches(p, pod.namespace, other) for p in rule[peers]))
         and (not rule.get("ports") or any(p["port"] == port for p in rule["ports"]))
-        for policy in policies
+        for policy in found
         for rule in policy["spec"].get(kind.lower(), ())
     )
 
@@ -74,11 +84,19 @@ DAEMON = Pod("dagster", {"component": "dagster-daemon"})
 CODE = Pod("dagster", {"component": "user-deployments"})
 RUN = Pod("mlops-runs", {"app.kubernetes.io/component": "run_worker"})
 STEP = Pod("mlops-runs", {"app.kubernetes.io/component": "step_worker"})
-ENDPOINT = Pod("mlops-endpoints", {"app.kubernetes.io/name": "mlops-endpoint"})
+ENDPOINT, OTHER_ENDPOINT = (
+    Pod(
+        "mlops-endpoints",
+        {"app.kubernetes.io/name": "mlops-endpoint", "app.kubernetes.io/instance": name},
+    )
+    for name in ("flight-delays", "other")
+)
 MLFLOW = Pod("mlflow", {"app.kubernetes.io/name": "mlflow"})
 DNS = Pod("kube-system", {"k8s-app": "kube-dns"})
 STRANGER = Pod("shop", {})
 CALLER = Pod("shop", {}, {"mlops/may-reach": "endpoints"})
+CALLER_OF_ONE = Pod("shop", {}, {"mlops/may-reach": "flight-delays"})
+CALLER_OF_OTHER = Pod("shop", {}, {"mlops/may-reach": "other"})
 INGRESS = Pod("ingress", {}, {"mlops/may-reach": "dagster"})
 S3 = "52.216.1.1"
 API = "10.0.1.5"
@@ -118,6 +136,7 @@ MUST_PASS = [
     (RUN, ENDPOINT, 8900),
     (CODE, ENDPOINT, 8900),
     (CALLER, ENDPOINT, 8900),
+    (CALLER_OF_ONE, ENDPOINT, 8900),
     (INGRESS, WEB, 3000),
     *((pod, DNS, 53) for pod in OURS.values()),
     *((pod, IDENTITY, 80) for pod in OURS.values()),
@@ -128,6 +147,10 @@ MUST_NOT_PASS = [
     *((STRANGER, pod, port) for pod in OURS.values() for port in (3000, 4000, 5000, 8900)),
     *((ENDPOINT, pod, port) for pod in OURS.values() for port in (3000, 4000, 5000, 8900)),
     (ENDPOINT, DATABASE, 5432),
+    (CALLER, ENDPOINT, 8901),
+    (CALLER_OF_OTHER, ENDPOINT, 8900),
+    (RUN, OTHER_ENDPOINT, 8900),
+    (OTHER_ENDPOINT, ENDPOINT, 8900),
     (CALLER, MLFLOW, 5000),
     (CALLER, WEB, 3000),
     (INGRESS, ENDPOINT, 8900),

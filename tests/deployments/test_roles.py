@@ -16,6 +16,7 @@ BOUND = {
         "pods/log": {"get"},
         "events": {"list"},
     },
+    ("dagster/dagster", "mlops-endpoints"): {"pods": {"list"}},
     ("mlops-runs/mlops-run", "mlops-runs"): {
         "batch/jobs": {"create", "get", "list", "delete"},
         "pods": {"get", "list"},
@@ -24,7 +25,11 @@ BOUND = {
     },
     ("mlops-runs/mlops-run", "mlops-endpoints"): {
         "apps/deployments": {"create", "get", "patch"},
-        "services": {"create", "get", "patch"},
+        "services": {"create", "patch"},
+        "policy/poddisruptionbudgets": {"create", "patch"},
+        "networking.k8s.io/networkpolicies": {"create", "patch"},
+        "autoscaling/horizontalpodautoscalers": {"create", "patch", "delete"},
+        "keda.sh/scaledobjects": {"create", "patch", "delete"},
         "pods": {"list"},
         "pods/log": {"get"},
     },

@@ -102,13 +102,13 @@ def test_raw_data_becomes_an_endpoint_that_answers(
             assert result.success, [event.step_failure_data.error for event in failures]
         served = local.find("visits", places[0].endpoints)
         assert served is not None
-        assert served.release.artifact.startswith("s3://artifacts/models/visits/")
+        assert served.release.champion.artifact.startswith("s3://artifacts/models/visits/")
         answer = local.ask(served.url, "visits", INPUTS, 30)
     finally:
         local.stop("visits", places[0].endpoints)
     scores = project.table("predictions", [NEXT_DAY])
     assert scores.height > 0
-    assert set(scores["model_sha256"]) == {served.release.sha256}
+    assert set(scores["model_sha256"]) == {served.release.champion.sha256}
 
     log = "s3://artifacts/documents/prediction-log/visits"
     write_release(tmp_path / "release.json", served.release)

@@ -29,13 +29,26 @@ NEEDED = [
     *((CONTROL, verb, "pods", "mlops-runs") for verb in ("get", "list", "delete")),
     (CONTROL, "get", "pods/log", "mlops-runs"),
     (CONTROL, "list", "events", "mlops-runs"),
+    (CONTROL, "list", "pods", "mlops-endpoints"),
     *((RUN, verb, "jobs.batch", "mlops-runs") for verb in ("create", "get", "list", "delete")),
     *((RUN, verb, "pods", "mlops-runs") for verb in ("get", "list")),
     (RUN, "get", "pods/log", "mlops-runs"),
     (RUN, "list", "events", "mlops-runs"),
     (RUN, "get", "nodes", CLUSTER),
     *((RUN, verb, "deployments.apps", "mlops-endpoints") for verb in ("create", "get", "patch")),
-    *((RUN, verb, "services", "mlops-endpoints") for verb in ("create", "get", "patch")),
+    *(
+        (RUN, verb, resource, "mlops-endpoints")
+        for verb in ("create", "patch")
+        for resource in (
+            "services",
+            "poddisruptionbudgets.policy",
+            "networkpolicies.networking.k8s.io",
+            "horizontalpodautoscalers.autoscaling",
+            "scaledobjects.keda.sh",
+        )
+    ),
+    (RUN, "delete", "horizontalpodautoscalers.autoscaling", "mlops-endpoints"),
+    (RUN, "delete", "scaledobjects.keda.sh", "mlops-endpoints"),
     (RUN, "list", "pods", "mlops-endpoints"),
     (RUN, "get", "pods/log", "mlops-endpoints"),
 ]
@@ -84,6 +97,12 @@ FORBIDDEN = [
     (RUN, "delete", "deployments.apps", "mlops-endpoints"),
     (RUN, "list", "deployments.apps", "mlops-endpoints"),
     (RUN, "delete", "services", "mlops-endpoints"),
+    (RUN, "delete", "networkpolicies.networking.k8s.io", "mlops-endpoints"),
+    (RUN, "delete", "poddisruptionbudgets.policy", "mlops-endpoints"),
+    *(
+        (RUN, "create", "networkpolicies.networking.k8s.io", namespace)
+        for namespace in ("dagster", "mlops-runs", "mlflow", "default")
+    ),
     (RUN, "delete", "pods", "mlops-endpoints"),
     (RUN, "create", "configmaps", "mlops-endpoints"),
     (RUN, "get", "configmaps", "mlops-runs"),

@@ -9,16 +9,18 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
-from answers_support import Endpoint, define, known, make_release
+from answers_support import Endpoint, define, known, make_model
 from lifecycle_support import Project, make_project
 
 from mlops_assets import clock
 from mlops_assets.adapters import inputs
 from mlops_assets.adapters.endpoints import local
 from mlops_assets.core.answer_features import decoded
-from mlops_assets.core.records import Release
+from mlops_assets.core.rollout_state import ServedModel
 from mlops_assets.core.windows import day_start
+from mlops_assets.lifecycle.monitoring.profiles import returned_answers
 from mlops_assets.lifecycle.platform import Places
+from mlops_assets.lifecycle.prediction_log import paired_scores
 from mlops_assets.lifecycle.predictions import score
 
 DATA = ("2024-03-01", "2024-03-08")
@@ -29,20 +31,20 @@ SETTLED = datetime(2024, 3, 20, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Release, Release]:
+def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ServedModel, ServedModel]:
     """A lake with eight days of data, and two versions of a model."""
     folder = tmp_path_factory.mktemp("answers")
     with dg.DagsterInstance.ephemeral() as instance:
         project = make_project(folder / "state", instance, 8931)
         assert project.run(["visits", "shops"], DATA).success
         assert project.run(["visit", "shop_returns", "shop_sizes"], DATA).success
-        first = make_release(project, folder, "2024-03-04")
-        return folder / "state", first, make_release(project, folder, "2024-03-04", version=2)
+        first = make_model(project, folder, "2024-03-04")
+        return folder / "state", first, make_model(project, folder, "2024-03-04", version=2)
 
 
 @pytest.fixture
 def project(
-    template: tuple[Path, Release, Release],
+    template: tuple[Path, ServedModel, ServedModel],
     tmp_path: Path,
     free_port: int,
     monkeypatch: pytest.MonkeyPatch,
@@ -59,13 +61,13 @@ def project(
 
 
 @pytest.fixture
-def endpoint(project: Project, template: tuple[Path, Release, Release]) -> Endpoint:
+def endpoint(project: Project, template: tuple[Path, ServedModel, ServedModel]) -> Endpoint:
     """What answers with the first version."""
     return Endpoint(project, template[1])
 
 
 @pytest.fixture
-def newer(project: Project, template: tuple[Path, Release, Release]) -> Endpoint:
+def newer(project: Project, template: tuple[Path, ServedModel, ServedModel]) -> Endpoint:
     """What answers with the second version."""
     return Endpoint(project, template[2])
 
@@ -119,7 +121,7 @@ def test_each_answered_event_has_its_answer_and_its_label(
     assert outcomes["label_known_at"].to_list() == visits["settled_at"].to_list()
     assert outcomes["outcome_known"].all()
     assert outcomes["role"].unique().to_list() == ["champion"]
-    assert outcomes["model_sha256"].unique().to_list() == [endpoint.release.sha256]
+    assert outcomes["model_sha256"].unique().to_list() == [endpoint.served.sha256]
     shown = numbers(project, "outcomes", DAY)
     assert (shown["events"], shown["answered"], shown["labelled"]) == (60, 50, 50)
     assert shown["unanswered_share"] == pytest.approx(1 / 6)
@@ -144,7 +146,7 @@ def test_the_features_in_the_log_table_are_those_that_were_sent(
 
 def test_answers_as_the_lake_has_it_show_no_skew(project: Project, endpoint: Endpoint) -> None:
     """Features exact, and scores as the same model gives them in batch."""
-    score(project.spec, project.functions, project.lake, endpoint.release, [DAY])
+    score(project.spec, project.functions, project.lake, endpoint.served, [DAY])
     endpoint.answer(known(project, DAY))
     found = check(project.run(BOTH, (DAY, DAY)), "skew")
     assert found.passed
@@ -156,7 +158,7 @@ def test_skew_names_the_feature_with_its_cause_and_an_example(
     project: Project, endpoint: Endpoint
 ) -> None:
     """Some minutes in another unit, a category that was left out, and scores that follow."""
-    score(project.spec, project.functions, project.lake, endpoint.release, [DAY])
+    score(project.spec, project.functions, project.lake, endpoint.served, [DAY])
     events = known(project, DAY)
     endpoint.answer(events.head(6), changes={"minutes": 3600.0})
     endpoint.answer(events.slice(6, 3), changes={"shop_name": None})
@@ -200,6 +202,36 @@ def test_the_last_answer_in_time_counts(
     assert outcomes["model_version"].to_list() == [2] * 4 + [1] * 6
     assert project.table("prediction_log", [DAY]).height == 20
     assert numbers(project, "outcomes", DAY)["answered"] == 10
+
+
+def test_what_a_challenger_scored_in_shadow_counts_in_no_outcome(
+    project: Project, endpoint: Endpoint, newer: Endpoint
+) -> None:
+    """It stands in the log beside what was answered, to be compared request by request."""
+    events = known(project, DAY)
+    replace(endpoint, rollout="r1").answer(events)
+    shadow = replace(newer, role="challenger", returned=False, rollout="r1")
+    shadow.answer(events.head(50))
+    result = project.run(BOTH, (DAY, DAY))
+    assert result.success
+    assert check(result, "skew").passed
+    outcomes = project.table("outcomes", [DAY])
+    assert outcomes["model_version"].to_list() == [1] * 60
+    assert numbers(project, "outcomes", DAY)["unknown_events"] == 0
+    logged = project.table("prediction_log", [DAY])
+    assert logged.group_by("returned").len().sort("returned").rows() == [(False, 50), (True, 60)]
+    assert set(logged.filter(~pl.col("returned"))["floats"]) == {"{}"}
+    shown = numbers(project, "prediction_log", DAY)
+    assert (shown["requests"], shown["compared"], shown["model_errors"]) == (60, 50, 0)
+    assert shown["mean_score"] == pytest.approx(outcomes["score"].cast(pl.Float64).mean())
+    pairs = paired_scores(project.spec, project.lake, [DAY], "r1")
+    assert pairs.height == 50
+    assert pairs["champion_score"].to_list() == outcomes["score"].head(50).to_list()
+    assert (pairs["challenger_score"] != pairs["champion_score"]).any()
+    assert set(pairs["returned_role"]) == {"champion"}
+    assert paired_scores(project.spec, project.lake, [DAY], "r2").height == 0
+    answers = returned_answers(project.spec, project.lake, DAY)
+    assert answers["model_version"].to_list() == [1] * 60
 
 
 def test_versions_and_roles_of_one_day_stand_apart(
@@ -472,11 +504,16 @@ def test_a_real_server_asked_over_http_gives_outcomes_without_skew(
     project: Project, endpoint: Endpoint, tmp_path: Path
 ) -> None:
     """The whole way: request, log, table, outcome, by a clock that the server shares."""
-    score(project.spec, project.functions, project.lake, endpoint.release, [DAY])
+    score(project.spec, project.functions, project.lake, endpoint.served, [DAY])
     events = known(project, DAY)
     at(tmp_path, events["event_time"][0] - timedelta(minutes=5))
     served = local.deploy(
-        endpoint.release, project.spec.endpoint, project.places.endpoints, timeout_s=60
+        "visits",
+        endpoint.served,
+        project.spec.endpoint,
+        project.places.endpoints,
+        timeout_s=60,
+        reason="test",
     )
     names = ["event_id", *project.spec.feature_types]
     with local.connect(served.url, 10) as connection:

@@ -14,7 +14,13 @@ import polars as pl
 import pytest
 from lifecycle_support import FOLDER, Project, make_project
 from run_process import Order, Runs, instance_of, run_processes
-from serving_support import infer_body, make_release, running_server, write_release
+from serving_support import (
+    infer_body,
+    make_model,
+    make_release,
+    running_server,
+    write_release,
+)
 from training_support import train_on, training_frame, training_set_record
 
 from mlops_assets.adapters import ledger
@@ -214,7 +220,7 @@ def test_stages_that_were_killed_one_after_the_other_end_in_one_version_and_one_
     )
     assert version.sha256 == undisturbed.sha256
     assert served is not None
-    assert (served.release.version, served.release.sha256) == (1, version.sha256)
+    assert (served.release.champion.version, served.release.champion.sha256) == (1, version.sha256)
 
 
 @pytest.mark.parametrize(
@@ -248,10 +254,11 @@ def test_a_lake_that_cannot_be_written_is_named_and_nothing_counts_as_done(
 
 def _promoted(project: Project, folder: Path) -> None:
     """A promotion of a tiny model, as the stage before the endpoint leaves it."""
-    release = make_release(folder)
+    model = make_model(folder)
     training_set = training_set_record()
     champion = ModelRecord(
-        **release.model_copy(update={"use_case": "visits"}).model_dump(),
+        **model.model_dump(),
+        use_case="visits",
         mlflow_run_id="none",
         training_set=training_set,
         rounds=5,
@@ -260,7 +267,7 @@ def _promoted(project: Project, folder: Path) -> None:
     promotion = PromotionRecord(
         use_case="visits",
         version=1,
-        sha256=release.sha256,
+        sha256=model.sha256,
         decision="promoted",
         reasons=(),
         previous_version=None,

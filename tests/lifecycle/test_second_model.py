@@ -3,7 +3,8 @@
 from lifecycle_support import Project
 
 from mlops_assets.adapters import ledger
-from mlops_assets.core.records import EndpointRecord, EvaluationRecord, PromotionRecord
+from mlops_assets.core.records import EvaluationRecord, PromotionRecord
+from mlops_assets.core.rollout_state import EndpointRecord
 
 DATA = ("2024-03-01", "2024-04-14")
 STAGES = ["training_set", "model", "evaluation", "promotion", "endpoint"]
@@ -32,7 +33,7 @@ def test_a_newer_model_is_judged_against_the_champion_and_replaces_it_in_the_run
     after: EndpointRecord = second.asset_value(project.key("endpoint"))
     assert after.pid == before.pid
     served = 2 if promotion.decision == "promoted" else 1
-    assert after.release.version == served
+    assert after.release.champion.version == served
     assert promotion.previous_version == 1
     decisions = ledger.decisions(project.lake, "visits")
     assert [(d.version, d.decision) for d in decisions] == [

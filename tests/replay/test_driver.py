@@ -23,7 +23,8 @@ from mlops_assets.adapters.functions import Functions
 from mlops_assets.adapters.prediction_logs import read_predictions
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.inference import dump_model, encode, feature_types
-from mlops_assets.core.records import EndpointRecord, FeatureField, Release, Signature
+from mlops_assets.core.records import FeatureField, Signature
+from mlops_assets.core.rollout_state import EndpointRecord, ServedModel
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.core.windows import Window, day_start
 from mlops_assets.lifecycle.platform import Places
@@ -74,8 +75,9 @@ class Place:
         artifact = self.folder / "model.ubj"
         artifact.write_bytes(model)
         digest = hashlib.sha256(model).hexdigest()
-        release = Release(use_case="visits", version=1, sha256=digest, artifact=str(artifact))
-        record = local.deploy(release, self.spec.endpoint, self.places.endpoints, 60)
+        champion = ServedModel(version=1, sha256=digest, artifact=str(artifact))
+        places = self.places
+        record = local.deploy("visits", champion, self.spec.endpoint, places.endpoints, 60, "test")
         documents.write(self.places.documents, "visits", "endpoint", record)
         return record
 

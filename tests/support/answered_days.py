@@ -12,7 +12,8 @@ from mlops_assets.adapters.models import read_model
 from mlops_assets.adapters.tracking import Tracking
 from mlops_assets.core import answer_features, outcomes
 from mlops_assets.core.inference import encode_frame, predict
-from mlops_assets.core.records import ModelRecord, Release
+from mlops_assets.core.records import ModelRecord
+from mlops_assets.core.rollout_state import served_model
 from mlops_assets.core.schema import conform
 from mlops_assets.core.windows import window_of
 from mlops_assets.lifecycle import prediction_log
@@ -61,19 +62,16 @@ class Answered:
                 on="event_id",
             )
         )
-        loaded = read_model(
-            Release(
-                use_case=spec.name,
-                version=model.version,
-                sha256=model.sha256,
-                artifact=model.artifact,
-            )
-        )
+        loaded = read_model(spec.name, served_model(model))
         rows = rows.with_columns(
             pl.Series("score", predict(loaded, encode_frame(rows, loaded.signature))),
             pl.lit(version or model.version).alias("model_version"),
             pl.lit(model.sha256).alias("model_sha256"),
             pl.lit("champion").alias("role"),
+            pl.lit(True).alias("returned"),
+            pl.lit("").alias("rollout_id"),
+            pl.lit(None, pl.String).alias("error"),
+            pl.lit(None, pl.String).alias("looked_up"),
             pl.col("event_id").alias("request_id"),
             pl.lit(0, dtype=pl.Int32).alias("row"),
             pl.col("returned").alias("label"),

@@ -22,7 +22,8 @@ from mlops_assets.core.inference import (
     predict,
 )
 from mlops_assets.core.prediction_log import PredictionRecord
-from mlops_assets.core.records import FeatureField, Release, Signature
+from mlops_assets.core.records import FeatureField, Signature
+from mlops_assets.core.rollout_state import ServedModel
 from mlops_assets.core.windows import window_of
 from mlops_assets.lifecycle.datasets import dataset_asset
 from mlops_assets.lifecycle.feature_views import feature_view_asset
@@ -53,7 +54,7 @@ def known(project: Project, *days: str) -> pl.DataFrame:
     return events_with_features(project.spec, project.functions, project.lake, window)
 
 
-def make_release(project: Project, folder: Path, day: str, version: int = 1) -> Release:
+def make_model(project: Project, folder: Path, day: str, version: int = 1) -> ServedModel:
     """A model that is trained on ``day``; each version has other bytes."""
     rows = known(project, day)
     categories = tuple(sorted(rows["shop_name"].unique().to_list()))
@@ -75,21 +76,20 @@ def make_release(project: Project, folder: Path, day: str, version: int = 1) -> 
     content = dump_model(xgboost.train(parameters, data, 5 * version), signature)
     artifact = folder / f"model-{version}.ubj"
     artifact.write_bytes(content)
-    return Release(
-        use_case=project.spec.name,
-        version=version,
-        sha256=hashlib.sha256(content).hexdigest(),
-        artifact=str(artifact),
+    return ServedModel(
+        version=version, sha256=hashlib.sha256(content).hexdigest(), artifact=str(artifact)
     )
 
 
 @dataclass
 class Endpoint:
-    """Writes what a server that serves ``release`` would log."""
+    """Writes what a server that serves ``served`` would log."""
 
     project: Project
-    release: Release
+    served: ServedModel
     role: str = "champion"
+    returned: bool = True
+    rollout: str = ""
 
     @property
     def log_dir(self) -> Path:
@@ -116,32 +116,34 @@ class Endpoint:
         sent = rows.select(list(types)).with_columns(
             **{name: pl.lit(value, rows.schema[name]) for name, value in (changes or {}).items()}
         )
-        content = Path(self.release.artifact).read_bytes()
-        model = load_model(content, self.release.sha256)
+        content = Path(self.served.artifact).read_bytes()
+        model = load_model(content, self.served.sha256)
         columns = {name: sent[name].to_list() for name in types}
         scores = predict(model, encode(columns, model.signature)).tolist()
-        log = PredictionLog(self.log_dir, f"{request}{self.release.version}")
+        log = PredictionLog(self.log_dir, f"{request}{self.served.version}")
         for n, row in enumerate(rows.iter_rows(named=True)):
             log.write(
                 PredictionRecord(
                     time=at or row["event_time"] - early,
                     request=f"{request}-{row['event_id']}",
-                    use_case=self.release.use_case,
-                    version=self.release.version,
-                    sha256=self.release.sha256,
+                    use_case=self.project.spec.name,
+                    version=self.served.version,
+                    sha256=self.served.sha256,
                     categories={
                         name: [columns[name][n]]
                         for name, kind in types.items()
-                        if kind == "category" and name not in without
+                        if kind == "category" and name not in without and self.returned
                     },
                     floats={
                         name: [columns[name][n]]
                         for name, kind in types.items()
-                        if kind == "float" and name not in without
+                        if kind == "float" and name not in without and self.returned
                     },
                     scores=[scores[n]],
                     events=[row["event_id"]] if named else None,
                     role=self.role,
+                    returned=self.returned,
+                    rollout=self.rollout,
                 )
             )
         log.close()

@@ -47,7 +47,9 @@ query($id: ID!, $after: String) {
         ... on LogsCapturedEvent { fileKey stepKeys }
         ... on MaterializationEvent {
           assetKey { path }
-          metadataEntries { label ... on TextMetadataEntry { text } }
+          metadataEntries {
+            label ... on TextMetadataEntry { text } ... on IntMetadataEntry { intValue }
+          }
         }
         ... on EngineEvent {
           metadataEntries { label ... on JsonMetadataEntry { jsonString } }
@@ -103,11 +105,17 @@ class Run:
 
     def sha256(self) -> str:
         """Of the model that it trained."""
+        return str(self.course()["sha256"])
+
+    def course(self) -> dict[str, str | int | None]:
+        """What the model's materialization says about its training: texts and whole numbers."""
         for event in self.events():
-            if event["__typename"] == "MaterializationEvent":
-                found = {entry["label"]: entry.get("text") for entry in event["metadataEntries"]}
-                if event["assetKey"]["path"][-1] == "model":
-                    return str(found["sha256"])
+            key = event["assetKey"]["path"] if "assetKey" in event else [""]
+            if key[-1] == "model":
+                return {
+                    entry["label"]: entry.get("text", entry.get("intValue"))
+                    for entry in event["metadataEntries"]
+                }
         raise AssertionError(f"run {self.id} materialized no model: {self.said()}")
 
     def attempts(self) -> list[dict[str, Any]]:

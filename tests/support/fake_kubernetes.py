@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
@@ -157,8 +157,16 @@ class FakeCluster:
         return 200, job
 
 
+class Api(Protocol):
+    """What answers as a cluster's API."""
+
+    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        """Status and body of a request."""
+        ...
+
+
 @contextmanager
-def serving(cluster: FakeCluster, folder: Path) -> Iterator[Path]:
+def serving(cluster: Api, folder: Path) -> Iterator[Path]:
     """The API of ``cluster``; gives the kubeconfig file that leads there."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -175,13 +183,13 @@ def serving(cluster: FakeCluster, folder: Path) -> Iterator[Path]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_DELETE = _serve  # noqa: N815
+        do_GET = do_POST = do_DELETE = do_PATCH = _serve  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:
             """Nothing on the console."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     kubeconfig = folder / "kubeconfig"
     kubeconfig.write_text(
         yaml.safe_dump(

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import numpy as np
 import xgboost
 
 from mlops_assets.core.inference import dump_model, encode, feature_types
-from mlops_assets.core.records import FeatureField, Release, Signature
+from mlops_assets.core.records import FeatureField, Signature
+from mlops_assets.core.rollout_state import Release, ServedModel, first_release
 
 SIGNATURE = Signature(
     inputs=(
@@ -48,17 +50,22 @@ def tiny_model(seed: int = 0) -> bytes:
     return dump_model(xgboost.train(parameters, data, 5), SIGNATURE)
 
 
-def make_release(folder: Path, version: int = 1, seed: int = 0) -> Release:
-    """A release of the tiny model, whose file is written to ``folder``."""
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def make_model(folder: Path, version: int = 1, seed: int = 0) -> ServedModel:
+    """The tiny model as ``version``, whose file is written to ``folder``."""
     data = tiny_model(seed)
     artifact = folder / f"model-{version}.ubj"
     artifact.write_bytes(data)
-    return Release(
-        use_case="flights",
-        version=version,
-        sha256=hashlib.sha256(data).hexdigest(),
-        artifact=str(artifact),
+    return ServedModel(
+        version=version, sha256=hashlib.sha256(data).hexdigest(), artifact=str(artifact)
     )
+
+
+def make_release(folder: Path, version: int = 1, seed: int = 0) -> Release:
+    """A first release of the tiny model, whose file is written to ``folder``."""
+    return first_release("flights", make_model(folder, version, seed), NOON, "test")
 
 
 def write_release(path: Path, release: Release) -> None:
@@ -129,12 +136,13 @@ def wait_for(condition: object, seconds: float = 20.0) -> None:
 
 @contextlib.contextmanager
 def running_server(
-    folder: Path, port: int, *options: str, ready: bool = True
+    folder: Path, port: int, *options: str, ready: bool = True, release: str | None = None
 ) -> Iterator[ServerProcess]:
-    """A server process that follows ``folder/release.json``, killed at the end."""
+    """A server process that follows ``release``, or ``folder/release.json``; killed at the end."""
     log_dir, stderr = folder / "log", folder / "stderr.txt"
     command = [sys.executable, "-m", "mlops_assets.serving", "--port", str(port)]
-    command += ["--release", str(folder / "release.json"), "--log-dir", str(log_dir), *options]
+    command += ["--release", release or str(folder / "release.json"), "--log-dir", str(log_dir)]
+    command += options
     with stderr.open("wb") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=dict(os.environ)

@@ -549,7 +549,7 @@ def _names() -> set[str]:
         *(f"monitoring.{field}" for field in MonitoringSpec.model_fields),
         *DatasetSpec.model_fields,
         *(publish.EXPECTATIONS_CHECK, publish.WARNINGS_CHECK, "quarantined_rows"),
-        *(KNOWN_AT, ledger.TABLE, log.TABLE, "capped", "champion", "dagster/row_count"),
+        *(KNOWN_AT, ledger.table("USE_CASE"), log.TABLE, "capped", "champion", "dagster/row_count"),
     }
 
 
@@ -597,8 +597,8 @@ def test_a_runbook_names_only_what_exists(kind: Kind, capsys: pytest.CaptureFixt
             namespaces = (KUBERNETES / "base" / "namespaces.yaml").read_text()
             known = words[0] in {"get", "logs"} and f"name: {words[-1]}\n" in namespaces
         elif program == "GET":
-            route = ", ".join(f'"{part}"' for part in words[0].strip("/").split("/"))
-            known = route in (REPOSITORY / "mlops_assets" / "serving" / "app.py").read_text()
+            routes = (REPOSITORY / "mlops_assets" / "serving" / "routes.py").read_text()
+            known = f'"{words[0].strip("/")}"' in routes
         else:
             known = span in _names() or _is_place(span) or _is_said(span)
         assert known, f"{kind}.md names `{span}`, which does not exist"

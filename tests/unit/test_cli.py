@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from serving_support import make_release
+from serving_support import make_model
 
 from mlops_assets.adapters.endpoints import local
 from mlops_assets.cli import main
@@ -74,12 +74,12 @@ def test_a_running_endpoint_is_shown_and_stopped(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, state: Path, free_port: int
 ) -> None:
     """With its address and what it serves; stopping it again is no error."""
-    release = make_release(tmp_path)
+    model = make_model(tmp_path)
     endpoints = str(state / "endpoints")
-    local.deploy(release, EndpointSpec(port=free_port), endpoints, 60)
+    local.deploy("flights", model, EndpointSpec(port=free_port), endpoints, 60, "test")
     try:
         assert main(["endpoint", "status"]) == 0
-        line = f"flights: http://127.0.0.1:{free_port} version 1 {release.sha256[:12]}\n"
+        line = f"flights: http://127.0.0.1:{free_port} version 1 {model.sha256[:12]}\n"
         assert capsys.readouterr().out == line
         assert main(["endpoint", "stop", "flights"]) == 0
         assert main(["endpoint", "stop", "--all"]) == 0

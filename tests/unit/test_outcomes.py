@@ -11,6 +11,7 @@ from mlops_assets.core.outcomes import (
     COLUMNS,
     ORDER,
     last_answers,
+    paired,
     summary,
     unknown_events,
     with_labels,
@@ -39,6 +40,7 @@ def answers_of(*answers: tuple[str | None, int, str]) -> pl.DataFrame:
             "request_id": [request for _, _, request in answers],
             "row": [0] * len(answers),
             "role": ["champion"] * len(answers),
+            "returned": [True] * len(answers),
             "model_version": [1] * len(answers),
             "model_sha256": ["a" * 64] * len(answers),
             "score": [0.5] * len(answers),
@@ -48,6 +50,7 @@ def answers_of(*answers: tuple[str | None, int, str]) -> pl.DataFrame:
             "asked_at": INSTANT,
             "request_id": pl.String,
             "row": pl.Int32,
+            "returned": pl.Boolean,
             "model_version": pl.Int64,
             "score": pl.Float32,
         },
@@ -156,3 +159,53 @@ def test_answers_about_no_event_are_counted_on_the_day_that_they_are_due(
 def test_answers_have_what_their_order_needs() -> None:
     """The order names columns of the table."""
     assert set(ORDER) <= set(answers_of().columns)
+
+
+def compared(answers: pl.DataFrame, role: str, version: int, score: float | None) -> pl.DataFrame:
+    """``answers`` as another model scored them, which nobody got."""
+    return answers.with_columns(
+        pl.lit(role).alias("role"),
+        pl.lit(False).alias("returned"),
+        pl.lit(version, dtype=pl.Int64).alias("model_version"),
+        pl.lit(score, dtype=pl.Float32).alias("score"),
+    )
+
+
+def test_a_score_that_nobody_got_is_no_answer() -> None:
+    """However late it came: the outcome is of what was returned."""
+    answers = answers_of(("a", 60, "r"), (None, 5, "no"))
+    shadow = compared(answers, "challenger", 2, 0.9).with_columns(
+        pl.col("asked_at") + timedelta(minutes=1)
+    )
+    both = pl.concat([answers, shadow])
+    assert last_answers(events_of("a"), both)["model_version"].to_list() == [1]
+    assert unknown_events(events_of("a"), both, WINDOW, 0) == 1
+
+
+def test_scores_of_both_models_stand_side_by_side() -> None:
+    """Once for each row of a request; a model that failed has none; one side alone is no pair."""
+    answers = answers_of(("a", 60, "r"), ("b", 50, "s"), ("c", 40, "t"), ("d", 30, "alone"))
+    second = answers.head(3)
+    other = pl.concat(
+        [
+            compared(second[:2], "challenger", 2, 0.75),
+            compared(second[2:], "challenger", 2, None),
+        ]
+    )
+    twice = pl.concat([answers, other, answers[:1], other[:1]])
+    found = paired(twice.sample(fraction=1, shuffle=True, seed=1))
+    assert found.select(
+        "event_id", "champion_score", "challenger_score", "returned_role"
+    ).rows() == [
+        ("a", 0.5, 0.75, "champion"),
+        ("b", 0.5, 0.75, "champion"),
+        ("c", 0.5, None, "champion"),
+    ]
+    assert set(found["challenger_version"]) == {2}
+    canary = pl.concat(
+        [
+            compared(answers[:1], "champion", 1, 0.25),
+            compared(answers[:1], "challenger", 2, 0.75).with_columns(returned=pl.lit(True)),
+        ]
+    )
+    assert paired(canary)["returned_role"].to_list() == ["challenger"]

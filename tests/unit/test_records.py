@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mlops_assets.core import records
-from mlops_assets.core.records import Metrics, Record, Release
+from mlops_assets.core.records import Metrics, Record
+from mlops_assets.core.rollout_state import ServedModel
 
 KINDS = sorted(
     (
@@ -87,11 +88,11 @@ def test_a_number_that_json_does_not_have_is_refused_when_it_is_made(value: floa
 
 def test_a_document_that_is_cut_anywhere_is_refused() -> None:
     """No prefix of a record is a record."""
-    text = Release(use_case="visits", version=1, sha256="0" * 64, artifact="m.ubj")
+    text = ServedModel(version=1, sha256="0" * 64, artifact="m.ubj")
     whole = text.model_dump_json()
     for end in range(len(whole)):
         with pytest.raises(ValidationError):
-            Release.model_validate_json(whole[:end])
+            ServedModel.model_validate_json(whole[:end])
 
 
 def test_a_record_does_not_change_once_it_is_made() -> None:

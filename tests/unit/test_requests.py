@@ -8,30 +8,29 @@ from hypothesis import strategies as st
 from serving_support import SIGNATURE, infer_body
 
 from mlops_assets.core.invocations import parse_csv, parse_invocation
-from mlops_assets.core.requests import (
-    PredictionRequest,
-    RequestError,
-    parse_infer,
-)
+from mlops_assets.core.records import FeatureField
+from mlops_assets.core.requests import PredictionRequest, RequestError, request_schema
+from mlops_assets.core.tensors import parse_infer
 
 MAX_ROWS = 100
+SCHEMA = request_schema(SIGNATURE)
 
 
 def infer(body: object) -> PredictionRequest:
     """``body`` as a V2 request."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return parse_infer(data, SIGNATURE, MAX_ROWS)
+    return parse_infer(data, SCHEMA, MAX_ROWS)
 
 
 def invoke(body: object) -> PredictionRequest:
     """``body`` as an invocation."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return parse_invocation(data, SIGNATURE, MAX_ROWS)
+    return parse_invocation(data, SCHEMA, MAX_ROWS)
 
 
 def from_csv(text: str) -> PredictionRequest:
     """``text`` as an invocation in CSV."""
-    return parse_csv(text.encode(), SIGNATURE, MAX_ROWS)
+    return parse_csv(text.encode(), SCHEMA, MAX_ROWS)
 
 
 rows = st.lists(
@@ -69,6 +68,8 @@ def test_tensors_records_and_split_frames_give_the_same_columns(
     assert invoke({"dataframe_records": records}) == first
     assert invoke({"instances": records}) == first
     assert invoke({"dataframe_split": split}) == first
+    assert invoke({"inputs": records}) == first
+    assert invoke({"inputs": columns}) == first
 
 
 def test_csv_gives_the_same_columns_and_empty_is_missing() -> None:
@@ -153,7 +154,11 @@ def test_an_unknown_input_or_output_is_refused_by_name() -> None:
         b"",
         b"{",
         b'{"inputs": [}',
-        b'{"inputs": [{"name": "hour", "shape": [1], "datatype": "FP32", "data": [NaN]}]}',
+        b'{"inputs": [{"name": "hour", "shape": [1], "datatype": "FP32", "data": [Infinity]}]}',
+        b'{"inputs": [NaN, -Infinity]}',
+        b'{"inputs": [NaN, ',
+        b'{"inputs": [NaN], "id": "\xff"}',
+        b'{"inputs": NaN' + b"[" * 100_000,
         b'{"inputs": [], "x": Infinity}',
         b'{"inputs": []} x',
         b'{"id": "\xff"}',
@@ -162,7 +167,7 @@ def test_an_unknown_input_or_output_is_refused_by_name() -> None:
     ],
 )
 def test_malformed_json_is_a_400(body: bytes) -> None:
-    """JSON has no NaN; nothing at all, cut off or nested without end is no request."""
+    """JSON has no infinity; nothing at all, cut off or nested without end is no request."""
     with pytest.raises(RequestError) as refusal:
         infer(body)
     assert refusal.value.status == 400
@@ -190,12 +195,20 @@ RECORD = {"carrier": "UA", "hour": 1, "delay": None}
     [
         ({}, "exactly one"),
         ({"instances": [RECORD], "dataframe_records": [RECORD]}, "exactly one"),
-        ({"instances": [RECORD], "params": {}}, "params"),
+        ({"instances": [RECORD], "params": {"x": 1}}, "'params' has 'x'"),
+        ({"instances": [RECORD], "x": {}}, "unknown field `x`"),
         ({"instances": [RECORD, {"carrier": "UA", "hour": 1}]}, "row 1: input 'delay' is missing"),
         ({"instances": [RECORD, {**RECORD, "x": 1}]}, "row 1: input 'x' is unknown"),
         ({"instances": [{**RECORD, "event_id": "a"}, RECORD]}, "row 1: 'event_id'"),
         ({"instances": [RECORD, {**RECORD, "hour": "nan"}]}, "'hour': Expected float.* row 1"),
-        ({"instances": [[1, 2, 3]]}, "instances"),
+        ({"instances": [[1, 2, 3]]}, "'carrier': Expected string"),
+        ({"instances": [["UA", 2, 3, 4]]}, "row 0 has 4 values for 3 columns"),
+        ({"instances": [["UA", 2, 3], RECORD]}, "row 1: 'instances' has lists and records"),
+        ({"instances": [RECORD, ["UA", 2, 3]]}, "row 1: 'instances' has lists and records"),
+        ({"inputs": {"carrier": ["UA"], "hour": [1, 2], "delay": [1]}}, "'hour' has 2 values"),
+        ({"inputs": {"carrier": ["UA"], "hour": [1]}}, "'delay' is missing"),
+        ({"instances": [RECORD], "params": {"key": 1}}, "'key' is no text"),
+        ({"instances": [RECORD], "params": {"key": "x" * 257}}, "'key' is no text"),
         ({"dataframe_split": {"columns": ["hour"], "data": []}}, "'carrier' is missing"),
         (
             {"dataframe_split": {"columns": ["carrier", "hour", "delay"], "data": [["UA", 1]]}},
@@ -226,7 +239,7 @@ def test_csv_that_is_cut_ragged_or_empty_is_refused() -> None:
     with pytest.raises(RequestError, match="empty"):
         from_csv("")
     with pytest.raises(RequestError, match="UTF-8"):
-        parse_csv(b"carrier\n\xff", SIGNATURE, MAX_ROWS)
+        parse_csv(b"carrier\n\xff", SCHEMA, MAX_ROWS)
 
 
 def test_too_many_rows_are_a_413_in_every_form() -> None:
@@ -242,3 +255,71 @@ def test_too_many_rows_are_a_413_in_every_form() -> None:
             body()
         assert refusal.value.status == 413
     assert infer(infer_body(rows=100)).rows == 100
+
+
+def test_rows_without_names_are_in_the_order_of_the_inputs() -> None:
+    """Lists of values and CSV without a header are as good as named columns, without event ids."""
+    named = invoke({"instances": [RECORD]})
+    row = list(RECORD.values())
+    for form in ("instances", "inputs"):
+        assert invoke({form: [row]}) == named
+    assert parse_csv(b"UA,1,\n", SCHEMA, MAX_ROWS, header=False) == named
+    assert parse_csv(b"", SCHEMA, MAX_ROWS, header=False).rows == 0
+
+
+def test_columns_may_be_of_shape_n_by_one() -> None:
+    """An array of one column is what numpy's users have at hand."""
+    body = {"inputs": {"carrier": [["UA"]], "hour": [[1]], "delay": [[None]]}}
+    assert invoke(body) == invoke({"instances": [RECORD]})
+
+
+def test_a_bare_nan_is_missing_as_pythons_clients_mean_it() -> None:
+    """Python's json writes NaN for a missing number, and clients of peers do not change that."""
+    nan = float("nan")
+    assert infer(infer_body(delay={"data": [nan]})) == infer(infer_body())
+    assert invoke({"instances": [{**RECORD, "delay": nan}]}) == invoke({"instances": [RECORD]})
+    with pytest.raises(RequestError, match="'carrier' is missing"):
+        infer({"inputs": [], "x": nan})
+
+
+def test_the_last_of_two_equal_names_in_an_object_counts() -> None:
+    """As in most readers of JSON; tensors and columns that are there twice are refused."""
+    first = b'{"instances": [], "instances": [{"carrier": "UA", "hour": 1, "delay": null}]}'
+    assert invoke(first) == invoke({"instances": [RECORD]})
+
+
+def test_a_key_is_the_callers_in_both_forms() -> None:
+    """A rollout keeps who sends the same key on one side."""
+    assert infer({**infer_body(), "parameters": {"key": "caller"}}).key == "caller"
+    assert invoke({"instances": [RECORD], "params": {"key": "caller"}}).key == "caller"
+    assert infer(infer_body()).key is None
+    for key in (1, "x" * 257, ["a"]):
+        with pytest.raises(RequestError, match="'key' is no text"):
+            infer({**infer_body(), "parameters": {"key": key}})
+
+
+def test_optional_inputs_may_be_left_out_and_are_typed_where_they_are_given() -> None:
+    """A challenger's new feature breaks no client that does not know it yet."""
+    wind = FeatureField(name="wind", type="float")
+    schema = request_schema(SIGNATURE, (wind,))
+    plain = parse_infer(json.dumps(infer_body()).encode(), schema, MAX_ROWS)
+    assert plain == infer(infer_body())
+    tensor = {"name": "wind", "shape": [1], "datatype": "FP32", "data": [2.5]}
+    body = {"inputs": [*infer_body()["inputs"], tensor]}  # type: ignore[misc]
+    assert parse_infer(json.dumps(body).encode(), schema, MAX_ROWS).floats["wind"] == [2.5]
+    tensor["data"] = ["x"]
+    with pytest.raises(RequestError, match="'wind': Expected float"):
+        parse_infer(json.dumps(body).encode(), schema, MAX_ROWS)
+    records = json.dumps({"instances": [{**RECORD, "wind": 1}, RECORD]}).encode()
+    with pytest.raises(RequestError, match="row 1: 'wind' is in some rows"):
+        parse_invocation(records, schema, MAX_ROWS)
+
+
+def test_more_values_than_the_rows_can_have_are_refused_before_they_are_decoded() -> None:
+    """Thirty bytes of memory for two of a body: the body's limit alone would not hold it."""
+    flood = b'{"inputs": [{"name": "hour", "data": [' + b"0," * 100_000
+    with pytest.raises(RequestError, match="more values than 100 rows") as refusal:
+        infer(flood)
+    assert refusal.value.status == 413
+    with pytest.raises(RequestError, match="more values than 100 rows"):
+        parse_csv(b"," * 200_000, SCHEMA, MAX_ROWS)

@@ -14,7 +14,10 @@ from mlops_assets.lifecycle import training_set
 
 VISITS = Path(__file__).parents[1] / "support" / "visits" / "defs.yaml"
 
-NUMBERS_SAY = ("days", "hours", "minutes", "rows", "rounds", "mib", "share", "level", "bound")
+NUMBERS_SAY = (
+    *("days", "hours", "minutes", "seconds", "rows", "rounds", "mib", "share", "level", "bound"),
+    *("requests", "servers", "quantile (0 to 1)", "relative difference"),
+)
 """Units, in the descriptions of numbers."""
 
 WITHOUT_UNIT = {"port", "seed", "bootstrap_samples"}

@@ -1,61 +1,68 @@
-"""The endpoint target on Kubernetes: a Deployment and a Service, applied and waited for.
+"""The endpoint target on Kubernetes: a release in the store, a Deployment and a Service.
 
-Server-side apply: what is applied already is left alone, so nothing rolls without a change. While
-a new release comes up, the pods of the one before go on answering.
+The pods follow the release: a change of models restarts none of them. Server-side apply: what is
+applied already is left alone, so nothing rolls without a change of image, spec or package; while
+new pods come up, those before go on answering.
 """
 
 import contextlib
-import json
 import os
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from importlib.metadata import version
 
+from mlops_assets import clock
+from mlops_assets.adapters.endpoints import kubernetes_api as api
 from mlops_assets.adapters.endpoints import kubernetes_objects as objects
+from mlops_assets.adapters.endpoints import kubernetes_scaling as scaling
+from mlops_assets.adapters.endpoints import release_store
+from mlops_assets.adapters.endpoints.kubernetes_companions import (
+    Owner,
+    disruption_budget,
+    network_policy,
+    service,
+)
 from mlops_assets.adapters.endpoints.rollout import (
     Deployment,
-    Pod,
-    Pods,
     hopeless,
     is_rolled_out,
     waiting_for,
 )
+from mlops_assets.adapters.storage import join
 from mlops_assets.core.errors import PermanentError, PlatformError, TransientError
-from mlops_assets.core.records import EndpointRecord, Release
+from mlops_assets.core.replica_reports import not_applied, refusals
+from mlops_assets.core.rollout_state import EndpointRecord, Release, ServedModel, deployed
 from mlops_assets.core.spec import EndpointSpec
-
-if TYPE_CHECKING:
-    from kubernetes.client import AppsV1Api, CoreV1Api
-    from urllib3 import BaseHTTPResponse
 
 IMAGE_VARIABLE = "MLOPS_SERVER_IMAGE"
 POLL_S = 1.0
-REQUEST_TIMEOUT_S = 30
-LOG_LINES = 15
 
-_MANAGER = "mlops"
+POLICY_VERSIONS = ("v1", "v1beta1")
 
 
 @dataclass(frozen=True)
-class _Cluster:
-    """Whom to ask about the objects of one endpoint."""
+class Wanted:
+    """What is to be served, and where."""
 
-    apps: "AppsV1Api"
-    core: "CoreV1Api"
+    use_case: str
+    champion: ServedModel
+    spec: EndpointSpec
     namespace: str
-    name: str
+    place: str
+    """The ``s3://`` URL below which the release and the pods' reports are."""
+    log_url: str
+    reason: str
 
 
-def deploy(
-    release: Release, spec: EndpointSpec, namespace: str, log_url: str, timeout_s: float
-) -> EndpointRecord:
-    """Apply the endpoint of ``release`` and return once all its pods answer with it.
+def deploy(wanted: Wanted, timeout_s: float) -> EndpointRecord:
+    """Write the release, apply the objects, and return once all pods answer with it.
 
-    After a failure the Deployment is what it was before; a first one has no pods.
+    A champion that serves already changes no release. After a failure release and Deployment are
+    what they were before; a first one has no pods.
 
-    Raises PermanentError when trying again cannot help (a server that crashes, a right that is
-    missing), TransientError when it may (no node, no image, a rollout later than ``timeout_s``).
+    Raises PermanentError when trying again cannot help (a model that is refused, a server that
+    crashes, a right that is missing), TransientError when it may (no node, no image, a rollout
+    later than ``timeout_s``).
     """
     image = os.environ.get(IMAGE_VARIABLE)
     if not image:
@@ -63,115 +70,72 @@ def deploy(
             f"the environment variable {IMAGE_VARIABLE} is not set: it names the model server's "
             "image; set it where runs are executed"
         )
-    cluster = _connect(namespace, objects.object_name(release.use_case))
-    wanted = objects.deployment(release, spec, namespace, image, log_url)
-    before = _applied_before(cluster)
-    _apply(
-        cluster.core.patch_namespaced_service,
-        cluster,
-        objects.service(release.use_case, spec, namespace),
+    if not wanted.place.startswith("s3://"):
+        raise PermanentError(
+            f"pods cannot follow a release at {wanted.place}: set MLOPS_DOCUMENTS_URL to "
+            "s3://bucket/prefix"
+        )
+    use_case, spec, namespace = wanted.use_case, wanted.spec, wanted.namespace
+    cluster = api.connect(use_case, namespace)
+    server = objects.Server(
+        use_case=use_case,
+        image=image,
+        version=version("mlops-assets"),
+        release_url=join(wanted.place, release_store.RELEASE),
+        log_url=wanted.log_url,
     )
-    _apply(cluster.apps.patch_namespaced_deployment, cluster, wanted)
+    running = api.read_deployment(cluster)
+    before = _applied_before(cluster, running)
+    pods = objects.replicas(spec, running.spec.replicas if running else 0)
+    document = objects.deployment(server, spec, namespace, pods)
+    former, release = release_store.change(
+        wanted.place,
+        lambda found: deployed(found, use_case, wanted.champion, clock.now(), wanted.reason),
+    )
     try:
-        found = _ready(cluster, release, timeout_s)
+        with scaling.held(cluster):
+            owner = Owner(use_case, namespace, api.apply(cluster, document))
+            _apply_companions(cluster, owner, spec)
+            _ready(cluster, wanted.place, release, document, timeout_s)
+        if not scaling.follow_load(cluster, owner, spec):
+            # The autoscaler that is gone may have asked for another number meanwhile.
+            api.apply(cluster, document)
     except PlatformError:
         # The failure that led here is what the caller has to hear about.
         with contextlib.suppress(PlatformError):
-            # A release that was given up must not begin to serve later.
-            back = before or objects.without_pods(wanted)
-            _apply(cluster.apps.patch_namespaced_deployment, cluster, back)
+            release_store.restore(wanted.place, release, former, clock.now())
+        with contextlib.suppress(PlatformError):
+            # A server that was given up must not begin to serve later.
+            api.apply(cluster, before or objects.without_pods(document))
         raise
+    release_store.prune(wanted.place, clock.now())
     return EndpointRecord(
-        use_case=release.use_case,
+        use_case=use_case,
         url=f"http://{cluster.name}.{namespace}.svc:{spec.port}",
-        instance=found.metadata.uid,
+        instance=owner.uid,
         release=release,
-        prediction_log=log_url,
+        prediction_log=wanted.log_url,
     )
 
 
-def _connect(namespace: str, name: str) -> _Cluster:
-    from kubernetes import client, config
-    from kubernetes.config import ConfigException
-
-    settings = client.Configuration()
-    try:
-        if os.environ.get("KUBERNETES_SERVICE_HOST"):
-            config.load_incluster_config(settings)
-        else:
-            config.load_kube_config(client_configuration=settings)
-    except ConfigException as error:
-        raise PermanentError(
-            f"the cluster of kubernetes://{namespace} cannot be found: {error}; run in a pod with "
-            "a service account, or set KUBECONFIG"
-        ) from error
-    api = client.ApiClient(settings)
-    return _Cluster(client.AppsV1Api(api), client.CoreV1Api(api), namespace, name)
+def instances(use_case: str, namespace: str) -> tuple[str, ...]:
+    """The pods of the endpoint that run; each reports under its name."""
+    pods = api.list_pods(api.connect(use_case, namespace))
+    return tuple(pod.metadata.name for pod in pods if pod.status.phase == "Running")
 
 
-@contextlib.contextmanager
-def _asking(what: str) -> Iterator[None]:
-    """The API server's failures as ours."""
-    from kubernetes.client import ApiException
-    from urllib3.exceptions import HTTPError
-
-    try:
-        yield
-    except ApiException as error:
-        status = error.status or 0
-        try:
-            reason = str(json.loads(error.body or "")["message"])
-        except (ValueError, KeyError, TypeError):
-            reason = str(error.reason)
-        if status in (408, 409, 429) or status >= 500 or status == 0:
-            raise TransientError(f"cannot {what}: {reason}") from error
-        raise PermanentError(
-            f"cannot {what}: {reason}; the run's service account needs that right, and the "
-            "namespace has to exist (deployments/kubernetes)"
-        ) from error
-    except (HTTPError, OSError) as error:
-        raise TransientError(f"cannot {what}: {error}") from error
+def _apply_companions(cluster: api.Cluster, owner: Owner, spec: EndpointSpec) -> None:
+    api.apply(cluster, service(owner, spec))
+    api.apply(cluster, network_policy(owner, spec))
+    policy = api.served(cluster, "policy", POLICY_VERSIONS)
+    if policy is not None:
+        api.apply(cluster, disruption_budget(owner, policy))
 
 
-def _apply(patch: Callable[..., object], cluster: _Cluster, document: objects.Document) -> None:
-    with _asking(f"apply the {document['kind']} {cluster.namespace}/{cluster.name}"):
-        patch(
-            cluster.name,
-            cluster.namespace,
-            document,
-            field_manager=_MANAGER,
-            force=True,
-            _content_type="application/apply-patch+yaml",
-            _request_timeout=REQUEST_TIMEOUT_S,
-        )
-
-
-def _content(answer: object) -> bytes:
-    """The body of an answer that was asked for as it is: only the part that matters is parsed."""
-    return cast("BaseHTTPResponse", answer).data
-
-
-def _read(cluster: _Cluster) -> Deployment:
-    with _asking(f"read the Deployment {cluster.namespace}/{cluster.name}"):
-        answer = cluster.apps.read_namespaced_deployment(
-            cluster.name,
-            cluster.namespace,
-            _preload_content=False,
-            _request_timeout=REQUEST_TIMEOUT_S,
-        )
-    return Deployment.model_validate_json(_content(answer))
-
-
-def _applied_before(cluster: _Cluster) -> objects.Document | None:
+def _applied_before(cluster: api.Cluster, found: Deployment | None) -> objects.Document | None:
     """The Deployment as it was applied last; none for a first one."""
-    from kubernetes.client import ApiException
-
-    try:
-        found = _read(cluster)
-    except PermanentError as error:
-        if isinstance(error.__cause__, ApiException) and error.__cause__.status == 404:
-            return None
-        raise
+    if found is None:
+        return None
     applied = found.metadata.annotations.get(objects.APPLIED_ANNOTATION)
     if applied is None:
         raise PermanentError(
@@ -181,62 +145,37 @@ def _applied_before(cluster: _Cluster) -> objects.Document | None:
     return objects.from_applied(applied)
 
 
-def _ready(cluster: _Cluster, release: Release, timeout_s: float) -> Deployment:
+def _ready(
+    cluster: api.Cluster, place: str, release: Release, document: objects.Document, timeout_s: float
+) -> None:
+    """Return once all pods of the Deployment are of ``document`` and serve ``release``."""
     deadline = time.monotonic() + timeout_s
+    applied = objects.applied_text(document)
     while True:
-        found = _read(cluster)
-        if _release_of(found) != release:
+        found = api.read_deployment(cluster)
+        if found is None or found.metadata.annotations.get(objects.APPLIED_ANNOTATION) != applied:
             raise TransientError(
                 f"another deployment of {release.use_case} came after this one: look at what is "
                 "served, and deploy again if it is not what it should be"
             )
+        pods = api.list_pods(cluster)
+        missing = tuple(pod.metadata.name for pod in pods)
         if is_rolled_out(found):
-            return found
-        pods = _pods(cluster, release)
+            reports = release_store.read_reports(place)
+            missing = not_applied(reports, missing, release.revision)
+            if not missing:
+                return
+            if said := refusals(reports, missing, release.revision):
+                raise PermanentError(
+                    f"the endpoint of {release.use_case} refuses the release: {'; '.join(said)}"
+                )
         problem = hopeless(found, pods)
         if problem is not None:
-            words = "" if problem.crashed is None else _last_words(cluster, problem.crashed)
+            words = "" if problem.crashed is None else api.last_words(cluster, problem.crashed)
             raise problem.error(problem.reason + words)
         if time.monotonic() > deadline:
             raise TransientError(
                 f"the endpoint of {release.use_case} was not ready within {timeout_s:g} s: "
-                f"{waiting_for(pods)}"
+                f"{waiting_for(pods, missing)}"
             )
         time.sleep(POLL_S)
-
-
-def _release_of(found: Deployment) -> Release | None:
-    text = found.spec.template.metadata.annotations.get(objects.RELEASE_ANNOTATION)
-    return None if text is None else Release.model_validate_json(text)
-
-
-def _pods(cluster: _Cluster, release: Release) -> tuple[Pod, ...]:
-    labels = objects.selector(release.use_case) | {
-        objects.RELEASE_LABEL: objects.release_id(release)
-    }
-    with _asking(f"list the pods of {cluster.namespace}/{cluster.name}"):
-        answer = cluster.core.list_namespaced_pod(
-            cluster.namespace,
-            label_selector=",".join(f"{name}={value}" for name, value in labels.items()),
-            _preload_content=False,
-            _request_timeout=REQUEST_TIMEOUT_S,
-        )
-    listed = Pods.model_validate_json(_content(answer)).items
-    # Those that end are of a deployment before.
-    return tuple(pod for pod in listed if pod.metadata.deletion_timestamp is None)
-
-
-def _last_words(cluster: _Cluster, pod: str) -> str:
-    try:
-        with _asking(f"read the log of {pod}"):
-            answer = cluster.core.read_namespaced_pod_log(
-                pod,
-                cluster.namespace,
-                previous=True,
-                tail_lines=LOG_LINES,
-                _preload_content=False,
-                _request_timeout=REQUEST_TIMEOUT_S,
-            )
-    except PlatformError as error:
-        return f" ({error})"
-    return f". It said:\n{_content(answer).decode(errors='replace').strip()}"

@@ -1,29 +1,25 @@
-"""The objects of an endpoint on Kubernetes, as plain documents: a Deployment and a Service.
+"""The Deployment of an endpoint on Kubernetes, as a plain document.
 
-The release is an annotation of the pod template that the server reads as a file: it changes and is
-rolled back together with the pods, never without them.
+What the pods serve stands in a release that they follow in the store: a change of models changes
+nothing here. Image, address and limits do, and roll the pods.
 """
 
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from typing import cast
 
-from mlops_assets.core.records import Release
 from mlops_assets.core.spec import EndpointSpec
 
-RELEASE_ANNOTATION = "mlops/release"
 APPLIED_ANNOTATION = "mlops/applied"
 """On the Deployment: the Deployment as it was applied, to go back to."""
 
-RELEASE_LABEL = "mlops/release"
-"""On the pods: which release they serve, for those who look for them."""
+VERSION_ANNOTATION = "mlops/version"
+"""On the pods: the package's version. A new one rolls them, whatever the image is called."""
 
 USER = 10001
-REPLICAS = 2
-"""One goes on answering while the other's node goes."""
 
-_RELEASE_FOLDER = "/etc/mlops/release"
 _LOG_FOLDER = "/var/lib/mlops/predictions"
 _LOG_SIZE = "2Gi"
 """Twice what the server keeps while the store is away: at this limit the pod would be evicted."""
@@ -42,9 +38,18 @@ def object_name(use_case: str) -> str:
     return f"{name[:54].rstrip('-')}-{digest}"
 
 
-def release_id(release: Release) -> str:
-    """A short name of ``release`` that no other release of its use case has."""
-    return f"{release.version}-{release.sha256[:12]}"
+@dataclass(frozen=True)
+class Server:
+    """What the pods of one endpoint run."""
+
+    use_case: str
+    image: str
+    version: str
+    """Of the package."""
+    release_url: str
+    """The release that they follow."""
+    log_url: str
+    """Where they ship their prediction log to."""
 
 
 def selector(use_case: str) -> dict[str, str]:
@@ -55,33 +60,36 @@ def selector(use_case: str) -> dict[str, str]:
     }
 
 
-def service(use_case: str, spec: EndpointSpec, namespace: str) -> Document:
-    """The Service that sends requests to the ready pods."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": _metadata(use_case, namespace),
-        "spec": {
-            "type": "ClusterIP",
-            "selector": selector(use_case),
-            "ports": [{"name": "http", "port": spec.port, "targetPort": "http", "protocol": "TCP"}],
-        },
-    }
+def replicas(spec: EndpointSpec, running: int) -> int:
+    """How many pods a deployment asks for: as many as run, within the bounds.
+
+    Of a Deployment that has none, as many as a new one begins with: a deployment is over when a
+    server has answered, also where none is kept.
+    """
+    least = max(1, spec.replicas.min)
+    return min(max(running, least), spec.replicas.max)
 
 
-def deployment(
-    release: Release, spec: EndpointSpec, namespace: str, image: str, log_url: str
-) -> Document:
-    """The Deployment whose pods serve ``release`` and ship their prediction log to ``log_url``."""
-    labels = _labels(release.use_case)
+def labels(use_case: str) -> dict[str, str]:
+    """The labels of each object and pod of the use case."""
+    return selector(use_case) | {"app.kubernetes.io/managed-by": "mlops"}
+
+
+def metadata(use_case: str, namespace: str) -> Document:
+    """Name and labels, the same for each object of the use case."""
+    return {"name": object_name(use_case), "namespace": namespace, "labels": labels(use_case)}
+
+
+def deployment(server: Server, spec: EndpointSpec, namespace: str, pods: int) -> Document:
+    """The Deployment whose ``pods`` run ``server``."""
     document: Document = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _metadata(release.use_case, namespace),
+        "metadata": metadata(server.use_case, namespace),
         "spec": {
-            "replicas": REPLICAS,
+            "replicas": pods,
             "revisionHistoryLimit": 2,
-            "selector": {"matchLabels": selector(release.use_case)},
+            "selector": {"matchLabels": selector(server.use_case)},
             # A pod goes only when its successor answers.
             "strategy": {
                 "type": "RollingUpdate",
@@ -89,10 +97,10 @@ def deployment(
             },
             "template": {
                 "metadata": {
-                    "labels": labels | {RELEASE_LABEL: release_id(release)},
-                    "annotations": {RELEASE_ANNOTATION: release.model_dump_json()},
+                    "labels": labels(server.use_case),
+                    "annotations": {VERSION_ANNOTATION: server.version},
                 },
-                "spec": _pod(release, spec, image, log_url),
+                "spec": pod_spec(server, spec),
             },
         },
     }
@@ -112,6 +120,12 @@ def without_pods(document: Document) -> Document:
     return _remembered(plain)
 
 
+def applied_text(document: Document) -> str:
+    """What the annotation of ``document``, one of :func:`deployment`, holds."""
+    metadata = cast("Document", document["metadata"])
+    return cast("dict[str, str]", metadata["annotations"])[APPLIED_ANNOTATION]
+
+
 def _remembered(document: Document) -> Document:
     """``document`` with an annotation that holds it."""
     metadata = cast("Document", document["metadata"])
@@ -119,15 +133,8 @@ def _remembered(document: Document) -> Document:
     return document | {"metadata": metadata | {"annotations": applied}}
 
 
-def _labels(use_case: str) -> dict[str, str]:
-    return selector(use_case) | {"app.kubernetes.io/managed-by": "mlops"}
-
-
-def _metadata(use_case: str, namespace: str) -> Document:
-    return {"name": object_name(use_case), "namespace": namespace, "labels": _labels(use_case)}
-
-
-def _pod(release: Release, spec: EndpointSpec, image: str, log_url: str) -> Document:
+def pod_spec(server: Server, spec: EndpointSpec) -> Document:
+    """The pods that run ``server``: on-demand, spread, without a right or a writable root."""
     return {
         "serviceAccountName": "mlops-endpoint",
         "automountServiceAccountToken": False,
@@ -139,7 +146,7 @@ def _pod(release: Release, spec: EndpointSpec, image: str, log_url: str) -> Docu
                 "maxSkew": 1,
                 "topologyKey": "kubernetes.io/hostname",
                 "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": selector(release.use_case)},
+                "labelSelector": {"matchLabels": selector(server.use_case)},
             }
         ],
         # Five seconds of grace for routes to go, 30 for requests in flight, 20 for the log.
@@ -151,33 +158,19 @@ def _pod(release: Release, spec: EndpointSpec, image: str, log_url: str) -> Docu
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(spec, image, log_url)],
+        "containers": [_container(server, spec)],
         "volumes": [
-            {
-                "name": "release",
-                "downwardAPI": {
-                    "items": [
-                        {
-                            "path": "release.json",
-                            "fieldRef": {
-                                "apiVersion": "v1",
-                                "fieldPath": f"metadata.annotations['{RELEASE_ANNOTATION}']",
-                            },
-                        }
-                    ]
-                },
-            },
             {"name": "predictions", "emptyDir": {"sizeLimit": _LOG_SIZE}},
             {"name": "tmp", "emptyDir": {}},
         ],
     }
 
 
-def _container(spec: EndpointSpec, image: str, log_url: str) -> Document:
+def _container(server: Server, spec: EndpointSpec) -> Document:
     options = {
-        "--release": f"{_RELEASE_FOLDER}/release.json",
+        "--release": server.release_url,
         "--log-dir": _LOG_FOLDER,
-        "--ship-to": log_url,
+        "--ship-to": server.log_url,
         # Every address of the pod: its node's kubelet asks for its health.
         "--host": "0.0.0.0",  # noqa: S104
         "--port": str(spec.port),
@@ -187,7 +180,7 @@ def _container(spec: EndpointSpec, image: str, log_url: str) -> Document:
     }
     return {
         "name": "server",
-        "image": image,
+        "image": server.image,
         "command": ["python", "-m", "mlops_assets.serving"],
         "args": [word for option in options.items() for word in option],
         "ports": [{"name": "http", "containerPort": spec.port, "protocol": "TCP"}],
@@ -219,7 +212,6 @@ def _container(spec: EndpointSpec, image: str, log_url: str) -> Document:
             "capabilities": {"drop": ["ALL"]},
         },
         "volumeMounts": [
-            {"name": "release", "mountPath": _RELEASE_FOLDER, "readOnly": True},
             {"name": "predictions", "mountPath": _LOG_FOLDER},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
         ],

@@ -1,8 +1,9 @@
 """The local endpoint target: a server process on this machine that outlives whoever started it.
 
-State of one use case lies in ``state_dir/endpoints/<use_case>/``: ``release.json`` (what the server
-is told to serve), ``endpoint.json`` (which server is ours), ``server.log``, ``predictions/`` and
-``lock``. A server is ours when it answers with the instance id that ``endpoint.json`` names.
+State of one use case lies in ``state_dir/<use_case>/``: ``release.json`` (what the server is told
+to serve), ``replicas/`` (what it says that it serves), ``endpoint.json`` (which server is ours),
+``server.log``, ``predictions/`` and ``lock``. A server is ours when it answers with the instance id
+that ``endpoint.json`` names.
 """
 
 import contextlib
@@ -10,12 +11,12 @@ import secrets
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from mlops_assets.adapters.endpoints.client import Answer, ask, connect, request
+from mlops_assets import clock
+from mlops_assets.adapters.endpoints import release_store
+from mlops_assets.adapters.endpoints.client import Answer, ask, connect
+from mlops_assets.adapters.endpoints.identity import fits, identity_of, spec_of
 from mlops_assets.adapters.endpoints.process import (
     STOP_TIMEOUT_S,
     command_line_names,
@@ -25,66 +26,76 @@ from mlops_assets.adapters.endpoints.process import (
 from mlops_assets.adapters.endpoints.state import POLL_S, Paths, locked, paths_of, read, write
 from mlops_assets.adapters.storage import local_path
 from mlops_assets.core.errors import PermanentError, PlatformError, TransientError
-from mlops_assets.core.records import EndpointRecord, Release
+from mlops_assets.core.replica_reports import not_applied, refusals
+from mlops_assets.core.rollout_state import EndpointRecord, Release, ServedModel, deployed
 from mlops_assets.core.spec import EndpointSpec
 
 __all__ = ["Answer", "ask", "connect", "deploy", "find", "known", "stop"]
 
-PROBE_TIMEOUT_S = 5.0
-"""Seconds for a server on this machine to say who it is."""
-
 EXIT_PORT_IN_USE = 98
 
 
-@dataclass(frozen=True)
-class _Identity:
-    pid: int
-    version: str
-    max_body_bytes: int
-    max_rows: int
-
-
 def deploy(
-    release: Release, spec: EndpointSpec, state_dir: str, timeout_s: float
+    use_case: str,
+    champion: ServedModel,
+    spec: EndpointSpec,
+    state_dir: str,
+    timeout_s: float,
+    reason: str,
 ) -> EndpointRecord:
-    """Bring ``release`` to the use case's endpoint and return once it answers with it.
+    """Bring ``champion`` to the use case's endpoint and return once it answers with it.
 
-    A live server takes the release over without failing a request; it is replaced when the package
-    or ``spec`` changed. On failure the release before is served again. Deploying what is served
-    already changes nothing. ``timeout_s`` is for each of: another deployment, the server.
+    A live server takes it over without failing a request; it is replaced when the package or
+    ``spec`` changed. A champion that serves already changes nothing, and the rollout against it
+    goes on; another one ends the rollout. On failure the release before is served again.
+    ``timeout_s`` is for each of: another deployment, the server.
 
     Raises PermanentError when trying again cannot help (port in use, wrong digest), TransientError
     when the server or another deployment is too slow; both with the server's own words.
     """
-    paths = paths_of(release.use_case, state_dir)
-    release = release.model_copy(update={"artifact": _absolute(release.artifact)})
+    paths = paths_of(use_case, state_dir)
+    place = str(paths.folder)
+    champion = absolute(champion)
     with locked(paths, timeout_s):
-        previous = read(paths.release, Release)
-        record = read(paths.endpoint, EndpointRecord)
-        identity = _identity(record)
-        write(paths.release, release)
+        # Written before it takes effect: whoever is killed in between has told the server already.
+        former, release = release_store.change(
+            place, lambda found: deployed(found, use_case, champion, clock.now(), reason)
+        )
+        record = read(paths.endpoint)
+        identity = identity_of(record)
         try:
-            if record is None or identity is None or not _fits(record, identity, spec):
+            if record is None or identity is None or not fits(record, identity, spec):
                 _stop(paths)
-                return _start(paths, release, spec, timeout_s)
-            return _follow(paths, record, release, timeout_s)
+                record = _start(paths, release, spec, timeout_s)
+            else:
+                record = _follow(paths, record, release, timeout_s)
         except PlatformError:
-            before = None if record is None or identity is None else _spec_of(record, identity)
-            _restore(paths, previous, before, timeout_s)
+            before = None if record is None or identity is None else spec_of(record, identity)
+            _restore(paths, former, release, before, timeout_s)
             raise
+        release_store.prune(place, clock.now())
+        return record
 
 
 def find(use_case: str, state_dir: str) -> EndpointRecord | None:
     """The use case's endpoint if its server is alive, with the release that it serves now."""
     paths = paths_of(use_case, state_dir)
-    record = read(paths.endpoint, EndpointRecord)
-    identity = _identity(record)
+    record = read(paths.endpoint)
+    identity = identity_of(record)
     if record is None or identity is None:
         return None
-    release = read(paths.release, Release) or record.release
-    if not _serves(record.url, release):
+    place = str(paths.folder)
+    release = release_store.load(place).release
+    reports = release_store.read_reports(place)
+    if release is None or not_applied(reports, [record.instance], release.revision):
         release = record.release
     return record.model_copy(update={"pid": identity.pid, "release": release})
+
+
+def instances(use_case: str, state_dir: str) -> tuple[str, ...]:
+    """The use case's server, if it is alive."""
+    record = read(paths_of(use_case, state_dir).endpoint)
+    return () if record is None or identity_of(record) is None else (record.instance,)
 
 
 def known(state_dir: str) -> list[str]:
@@ -106,17 +117,28 @@ def _follow(
     paths: Paths, record: EndpointRecord, release: Release, timeout_s: float
 ) -> EndpointRecord:
     deadline = time.monotonic() + timeout_s
-    while not _serves(record.url, release):
-        error = _release_error(record.url, release)
-        if error is not None:
-            raise PermanentError(f"the endpoint of {release.use_case} refuses the release: {error}")
+    while _waited_for(paths, record, release):
         if time.monotonic() > deadline:
             raise TransientError(
-                f"the endpoint of {release.use_case} at {record.url} did not take version "
-                f"{release.version} over within {timeout_s:g} s:\n{tail(paths.server_log, 0)}"
+                f"the endpoint of {release.use_case} at {record.url} did not take revision "
+                f"{release.revision} over within {timeout_s:g} s:\n{tail(paths.server_log, 0)}"
             )
         time.sleep(POLL_S)
     return _remember(paths, record.model_copy(update={"release": release}))
+
+
+def _waited_for(paths: Paths, record: EndpointRecord, release: Release) -> bool:
+    """Whether the server has not said yet that it serves ``release``. Raises PermanentError when
+    it refuses its champion.
+    """
+    reports = release_store.read_reports(str(paths.folder))
+    if not not_applied(reports, [record.instance], release.revision):
+        return False
+    if said := refusals(reports, [record.instance], release.revision):
+        raise PermanentError(
+            f"the endpoint of {release.use_case} refuses the release: {'; '.join(said)}"
+        )
+    return True
 
 
 def _start(paths: Paths, release: Release, spec: EndpointSpec, timeout_s: float) -> EndpointRecord:
@@ -140,8 +162,7 @@ def _start(paths: Paths, release: Release, spec: EndpointSpec, timeout_s: float)
         if code is not None:
             paths.endpoint.unlink(missing_ok=True)
             raise _start_failure(code, spec, tail(paths.server_log, log_start))
-        identity = _identity(record)
-        if identity is not None and _serves(record.url, release):
+        if identity_of(record) is not None and not _waited_for(paths, record, release):
             return record
         if time.monotonic() > deadline:
             process.kill()
@@ -184,36 +205,29 @@ def _start_failure(code: int, spec: EndpointSpec, said: str) -> PlatformError:
 
 
 def _restore(
-    paths: Paths, previous: Release | None, before: EndpointSpec | None, timeout_s: float
+    paths: Paths,
+    former: Release | None,
+    refused: Release,
+    before: EndpointSpec | None,
+    timeout_s: float,
 ) -> None:
-    """Serve ``previous`` again, as ``before`` if a server was alive and is not any more.
+    """Serve ``former`` again, as ``before`` if a server was alive and is not any more.
 
     The failure that led here is what the caller has to hear about.
     """
-    if previous is None:
-        paths.release.unlink(missing_ok=True)
-        return
-    write(paths.release, previous)
-    if before is not None and _identity(read(paths.endpoint, EndpointRecord)) is None:
-        with contextlib.suppress(PlatformError):
-            _start(paths, previous, before, timeout_s)
-
-
-def _spec_of(record: EndpointRecord, identity: _Identity) -> EndpointSpec:
-    address = urlsplit(record.url)
-    return EndpointSpec(
-        host=address.hostname or "127.0.0.1",
-        port=address.port or 80,
-        max_body_mb=identity.max_body_bytes / 1024 / 1024,
-        max_rows=identity.max_rows,
-    )
+    with contextlib.suppress(PlatformError):
+        place = str(paths.folder)
+        release_store.restore(place, refused, former, clock.now())
+        stored = release_store.load(place).release
+        if before is not None and stored is not None and identity_of(read(paths.endpoint)) is None:
+            _start(paths, stored, before, timeout_s)
 
 
 def _stop(paths: Paths) -> bool:
-    record = read(paths.endpoint, EndpointRecord)
+    record = read(paths.endpoint)
     if record is None:
         return False
-    identity = _identity(record)
+    identity = identity_of(record)
     pid = identity.pid if identity is not None else record.pid
     # A server that hangs does not answer; its command line still carries the instance.
     ours = pid is not None and (identity is not None or command_line_names(pid, record.instance))
@@ -223,67 +237,16 @@ def _stop(paths: Paths) -> bool:
     return ours
 
 
-def _fits(record: EndpointRecord, identity: _Identity, spec: EndpointSpec) -> bool:
-    host = f"[{spec.host}]" if ":" in spec.host else spec.host
-    return (
-        record.url == f"http://{host}:{spec.port}"
-        and identity.version == version("mlops-assets")
-        and identity.max_rows == spec.max_rows
-        and identity.max_body_bytes == int(spec.max_body_mb * 1024 * 1024)
-    )
-
-
-def _get(url: str, path: str) -> dict[str, object] | None:
-    try:
-        with connect(url, PROBE_TIMEOUT_S) as connection:
-            status, content = request(connection, "GET", path)
-    except TransientError:
-        return None
-    return content if status == 200 else None
-
-
-def _identity(record: EndpointRecord | None) -> _Identity | None:
-    """Who answers at the record's address, if it is the server that the record names."""
-    answer = None if record is None else _get(record.url, "/v2")
-    if record is None or answer is None or answer.get("instance") != record.instance:
-        return None
-    return _Identity(
-        pid=int(str(answer["pid"])),
-        version=str(answer["version"]),
-        max_body_bytes=int(str(answer["max_body_bytes"])),
-        max_rows=int(str(answer["max_rows"])),
-    )
-
-
-def _model(url: str, release: Release) -> tuple[dict[str, object], dict[str, object]]:
-    """The model's metadata and its parameters, empty while there is none."""
-    content = _get(url, f"/v2/models/{release.use_case}") or {}
-    parameters = content.get("parameters")
-    return content, parameters if isinstance(parameters, dict) else {}
-
-
-def _serves(url: str, release: Release) -> bool:
-    content, parameters = _model(url, release)
-    return (
-        content.get("versions") == [str(release.version)]
-        and parameters.get("sha256") == release.sha256
-    )
-
-
-def _release_error(url: str, release: Release) -> str | None:
-    _, parameters = _model(url, release)
-    refused = (parameters.get("refused_version"), parameters.get("refused_sha256"))
-    if refused != (release.version, release.sha256):
-        return None
-    return str(parameters.get("release_error"))
-
-
 def _remember(paths: Paths, record: EndpointRecord) -> EndpointRecord:
     write(paths.endpoint, record)
     return record
 
 
-def _absolute(artifact: str) -> str:
-    """Where the server finds it too, whose working directory is another."""
-    path = local_path(artifact)
-    return artifact if path is None else str(path.absolute())
+def absolute(model: ServedModel) -> ServedModel:
+    """With paths where the server finds them too, whose working directory is another."""
+    paths = {
+        name: local_path(url) for name in ("artifact", "onnx") if (url := getattr(model, name))
+    }
+    return model.model_copy(
+        update={name: str(path.absolute()) for name, path in paths.items() if path is not None}
+    )

@@ -1,5 +1,6 @@
 """What a Deployment and its pods say about a rollout: ready, hopeless, or what it waits for."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -181,13 +182,17 @@ def _how(ended: Ended) -> str:
     return f"the server ends with exit code {ended.exit_code}"
 
 
-def waiting_for(pods: tuple[Pod, ...]) -> str:
-    """What the pods that are not ready wait for, in words."""
+def waiting_for(pods: tuple[Pod, ...], behind: Collection[str] = ()) -> str:
+    """What the pods that are not ready wait for, in words; those in ``behind`` are, and do not say
+    that they serve what they should.
+    """
     found: list[str] = []
     for pod in pods:
         conditions = {condition.type: condition for condition in pod.status.conditions}
         ready, scheduled = conditions.get("Ready"), conditions.get("PodScheduled")
         if ready is not None and ready.status == "True":
+            if pod.metadata.name in behind:
+                found.append(f"pod {pod.metadata.name} has not reported the release")
             continue
         if scheduled is not None and scheduled.status != "True":
             found.append(f"pod {pod.metadata.name} finds no node: {scheduled.message}")

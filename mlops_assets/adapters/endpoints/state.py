@@ -7,16 +7,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from pydantic import ValidationError
 
 from mlops_assets.core.errors import PermanentError, TransientError
-from mlops_assets.core.records import EndpointRecord, Release
+from mlops_assets.core.rollout_state import EndpointRecord
 
 POLL_S = 0.05
-
-R = TypeVar("R", Release, EndpointRecord)
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Paths:
 
     @property
     def release(self) -> Path:
-        """What the server is told to serve."""
+        """What the server is told to serve (adapters.endpoints.release_store)."""
         return self.folder / "release.json"
 
     @property
@@ -56,15 +53,15 @@ def paths_of(use_case: str, state_dir: str) -> Paths:
     return Paths(Path(state_dir).absolute() / use_case)
 
 
-def read(path: Path, kind: type[R]) -> R | None:
+def read(path: Path) -> EndpointRecord | None:
     """The record in ``path``, none if there is none that this version understands."""
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return EndpointRecord.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
 
 
-def write(path: Path, record: Release | EndpointRecord) -> None:
+def write(path: Path, record: EndpointRecord) -> None:
     """Put ``record`` in ``path``, whole or not at all. Raises TransientError if it cannot."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:

@@ -45,7 +45,11 @@ class Happened:
 def names(spec: UseCaseSpec) -> frozenset[str]:
     """Every asset of the use case, without the use case's own name."""
     own = {*spec.datasets, *spec.feature_views, *STAGES}
-    return frozenset(own if spec.tuning is None else own | {"tuning"})
+    if spec.tuning is not None:
+        own.add("tuning")
+    if spec.rollout.strategy == "guarded":
+        own |= {"rollout_evidence", "rollout"}
+    return frozenset(own)
 
 
 def happened_since(instance: dg.DagsterInstance, spec: UseCaseSpec, cursor: int | None) -> Happened:

@@ -13,14 +13,13 @@ from mlops_assets.core.alert_watch import Open, Seen, Teller, Watch, applied
 from mlops_assets.core.alerts import Alert, Key
 from mlops_assets.core.errors import PermanentError, TransientError
 from mlops_assets.core.monitoring_records import AlarmsRecord, DriftRecord, PerformanceRecord
-from mlops_assets.core.records import EndpointRecord, PromotionRecord
+from mlops_assets.core.records import PromotionRecord
+from mlops_assets.core.rollout_state import EndpointRecord
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.lifecycle.alerting import events
 from mlops_assets.lifecycle.dataset_checks import deadline_evaluation
 from mlops_assets.lifecycle.freshness import late
 from mlops_assets.lifecycle.platform import Platform
-
-_PING_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,8 @@ def look_around(look: Look, *, decided: bool) -> None:
         ),
     )
     look.ask("promotion", lambda: _promotions(look))
+    if spec.rollout.strategy == "guarded":
+        look.ask("rollout", lambda: _rollouts(look))
     if decided:
         look.ask("retraining", lambda: _retraining(look))
     for name, dataset in spec.datasets.items():
@@ -127,7 +128,8 @@ def look_slowly(look: Look, instance: dg.DagsterInstance, place: Place | None) -
 
 
 def _sensors(spec: UseCaseSpec) -> list[str]:
-    return [f"{spec.name}_new_data", f"{spec.name}_retraining"]
+    names = [f"{spec.name}_new_data", f"{spec.name}_retraining"]
+    return [*names, f"{spec.name}_rollout"] if spec.rollout.strategy == "guarded" else names
 
 
 def _promotions(look: Look) -> Seen:
@@ -147,6 +149,18 @@ def _promotions(look: Look) -> Seen:
     look.seen["promotion"] = identity
     look.told["promotions"] = len(decided)
     return conditions.promotions(look.teller, decided[first:])
+
+
+def _rollouts(look: Look) -> Seen:
+    """What became of rollouts since the last tick. The ledger is read where it has grown."""
+    from mlops_assets.adapters import ledger
+    from mlops_assets.core.rollout_conditions import rollouts
+
+    book = ledger.book(look.platform.lake(), look.spec.name)
+    # History that nobody was told while it was new is not told.
+    first = look.told.get("rollouts", max(0, book.state.entries - 1))
+    look.told["rollouts"] = book.state.entries
+    return rollouts(look.teller, book.numbered, first, look.open)
 
 
 def _retraining(look: Look) -> Seen:
@@ -180,20 +194,20 @@ def _late(look: Look, name: str) -> Seen:
 
 
 def _endpoint(look: Look) -> Seen:
-    from mlops_assets.adapters.endpoints.client import connect, request
+    from mlops_assets.adapters.endpoints.health import is_well
     from mlops_assets.adapters.endpoints.targets import given_up
 
-    name = look.spec.name
-    record = documents.read(look.platform.documents_url, name, "endpoint", EndpointRecord)
-    if record is None or given_up(name, look.platform.endpoints_url):
+    name, endpoints, stored = (
+        look.spec.name,
+        look.platform.endpoints_url,
+        look.platform.documents_url,
+    )
+    record = documents.read(stored, name, "endpoint", EndpointRecord)
+    if record is None or given_up(name, endpoints):
         look.silent = 0
         return happenings.endpoint(look.teller, "", 0, look.open)
-    try:
-        with connect(record.url, _PING_SECONDS) as connection:
-            status, _ = request(connection, "GET", "/v2/health/ready")
-    except TransientError:
-        status = 0
+    well = is_well(name, look.spec.endpoint, record.url, endpoints, stored)
     # Counted no further than it matters, so that a long outage does not write each tick.
-    silent = 0 if status == 200 else min(look.silent + 1, happenings.SILENT_TICKS)
+    silent = 0 if well else min(look.silent + 1, happenings.SILENT_TICKS)
     look.silent = silent
     return happenings.endpoint(look.teller, record.url, silent, look.open)

@@ -143,7 +143,7 @@ def _answers(spec: UseCaseSpec, lake: "Lake", day: str) -> "pl.DataFrame":
     import polars as pl
 
     rows = read_present(spec, lake, PREDICTION_LOG, ANSWER_COLUMNS, [day])
-    return rows.filter(pl.col("role") == "champion")
+    return rows.filter((pl.col("role") == "champion") & pl.col("returned"))
 
 
 def _span(ordered: Sequence[str]) -> list[str]:

@@ -126,7 +126,7 @@ def _of_answers(
     from mlops_assets.core.profiles import profile
 
     result: dict[str, dict[int, Profile]] = {}
-    answers = read_present(spec, lake, PREDICTION_LOG, ANSWER_COLUMNS, [day])
+    answers = returned_answers(spec, lake, day)
     for (version,), rows in answers.partition_by("model_version", as_dict=True).items():
         sent = types_of(rows.row(0, named=True))
         for layout in layouts:
@@ -135,6 +135,12 @@ def _of_answers(
                 frame = decoded(rows, types).with_columns(rows[SCORE])
                 result.setdefault(layout.digest, {})[int(str(version))] = profile(frame, layout)
     return result
+
+
+def returned_answers(spec: UseCaseSpec, lake: "Lake", day: str) -> "pl.DataFrame":
+    """The day's answers, without what was scored for comparison: each request counts once."""
+    answers = read_present(spec, lake, PREDICTION_LOG, ANSWER_COLUMNS, [day])
+    return answers.filter("returned")
 
 
 def _of_labels(
@@ -185,7 +191,7 @@ def sampled_answers(
     days = list(answered_days(spec, lake, partitions))
     frames: list[pl.DataFrame] = []
     for day in days:
-        answers = read_present(spec, lake, PREDICTION_LOG, ANSWER_COLUMNS, [day])
+        answers = returned_answers(spec, lake, day)
         fitting = [
             rows
             for rows in answers.partition_by("model_sha256", maintain_order=True)

@@ -1,0 +1,1 @@
+"""Rollouts: their evidence, the sensor that decides, what follows from the ledger, an asset."""
