@@ -90,7 +90,7 @@ def test_dagster_dev_shows_the_graph_and_materializes_from_its_ui(
     [entry] = _ask(ui, _LOCATIONS)["workspaceOrError"]["locationEntries"]
     assert entry["locationOrLoadError"]["__typename"] == "RepositoryLocation"
     nodes = _ask(ui, _NODES)["assetNodes"]
-    assert len(nodes) == 26
+    assert len(nodes) == 27
     for node in nodes:
         assert node["groupName"] == "flight_delays"
         assert node["description"]

@@ -595,7 +595,7 @@ def test_a_runbook_names_only_what_exists(kind: Kind, capsys: pytest.CaptureFixt
             known = _dg_knows(words)
         elif program == "kubectl":
             namespaces = (KUBERNETES / "base" / "namespaces.yaml").read_text()
-            known = words[0] in {"get", "logs"} and f"name: {words[-1]}\n" in namespaces
+            known = words[0] in {"get", "logs", "delete"} and f"name: {words[-1]}\n" in namespaces
         elif program == "GET":
             routes = (REPOSITORY / "mlops_assets" / "serving" / "routes.py").read_text()
             known = f'"{words[0].strip("/")}"' in routes
