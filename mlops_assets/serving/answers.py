@@ -16,7 +16,7 @@ from mlops_assets.serving.auth import Tokens
 from mlops_assets.serving.background import Background
 from mlops_assets.serving.metrics import Metrics
 from mlops_assets.serving.models import Follower, Loaded, Served
-from mlops_assets.serving.online_features import OnlineFollower
+from mlops_assets.serving.online_features import OnlineFeatures, OnlineFollower
 from mlops_assets.serving.prediction_log import PredictionLog
 from mlops_assets.serving.request_log import RequestLog
 from mlops_assets.serving.scoring import Asked, compare_later, keep, score, stand_in
@@ -93,6 +93,7 @@ def answer(
     request: PredictionRequest,
     key: str | None = None,
     version: str | None = None,
+    features: OnlineFeatures | None = None,
 ) -> Answer:
     """Answer ``request`` with one of the models of ``served``, and log it; the other model, where
     there is one, scores it afterwards.
@@ -100,11 +101,11 @@ def answer(
     ``key`` is the caller's, for the split; without it the first row's event id is, or the request
     id. ``version`` is the one that was asked for, one of those that may be returned. In canary and
     watch, unless a version was asked for, a model that fails is stood in for by the other one.
+    ``features`` look up what the request lacks; None: it is complete.
 
     Raises RequestError 422 for values that no model takes, and 503 where features cannot be looked
     up.
     """
-    features = server.online.features if server.online is not None else None
     lookups = None
     if features is not None:
         request, lookups = features.complete(request, served.schema)

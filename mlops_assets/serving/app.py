@@ -14,6 +14,7 @@ from mlops_assets.serving.exposition import CONTENT_TYPE as METRICS_TYPE
 from mlops_assets.serving.exposition import exposition
 from mlops_assets.serving.formats import Form, infer_form, invocation_form
 from mlops_assets.serving.models import Served
+from mlops_assets.serving.online_features import OnlineFeatures
 from mlops_assets.serving.openapi import openapi_json
 from mlops_assets.serving.protocol import (
     JSON,
@@ -111,13 +112,15 @@ class Asked:
 class Exchange:
     """A question that was let in, and waits for its body. It is closed whatever happens."""
 
-    __slots__ = ("_asked", "_form", "_held", "_key", "_served", "_version", "max_body")
+    __slots__ = ("_asked", "_features", "_form", "_held", "_key", "_served", "_version", "max_body")
 
     def __init__(
         self, asked: Asked, served: Served, form: Form, key: str | None, version: str | None
     ) -> None:
         self._asked = asked
         self._served = served
+        # Once: what is parsed by one configuration is completed by the same.
+        self._features = _features(asked.server)
         self._form = form
         self._key = key
         self._version = version
@@ -139,8 +142,7 @@ class Exchange:
 
     def inline(self) -> bool:
         """Whether the answer may be computed on the event loop: it takes no time to speak of."""
-        online = self._asked.server.online
-        features = online.features if online is not None else None
+        features = self._features
         return self._asked.size <= INLINE_BYTES and (features is None or not features.blocking)
 
     def answer(self, body: bytes) -> Response:
@@ -150,10 +152,11 @@ class Exchange:
         parse, write = self._form
         asked.complete = True
         try:
-            request = parse(body, _schema(server, served), server.limits.max_rows)
+            request = parse(body, _schema(self._features, served), server.limits.max_rows)
             if request.request_id is None:
                 request.request_id = asked.request_id
-            found = answer(server, served, request, request.key or self._key, self._version)
+            key = request.key or self._key
+            found = answer(server, served, request, key, self._version, self._features)
             content, headers = write(found, request)
         except RequestError as error:
             return asked.refuse(error)
@@ -224,7 +227,7 @@ def _tell(asked: Asked, route: Route) -> Response:
         kind, body = METRICS_TYPE, _metrics(server)
     elif route.kind == "openapi":
         served = _served(server)
-        body = openapi_json(server, served, _schema(server, served))
+        body = openapi_json(server, served, _schema(_features(server), served))
     elif route.kind == "model_ready" and server.follower.served is None:
         status, body = readiness(server, {"name": route.model})
     else:
@@ -257,8 +260,11 @@ def _served(server: Server) -> Served:
     return server.follower.served
 
 
-def _schema(server: Server, served: Served) -> RequestSchema:
-    features = server.online.features if server.online is not None else None
+def _features(server: Server) -> OnlineFeatures | None:
+    return None if server.online is None else server.online.features
+
+
+def _schema(features: OnlineFeatures | None, served: Served) -> RequestSchema:
     return served.schema if features is None else features.schema(served.schema)
 
 
