@@ -1,5 +1,6 @@
 """``mlops demo``: one use case from raw data to a model that retrains itself, on the terminal."""
 
+import gc
 import json
 import os
 import shutil
@@ -20,6 +21,11 @@ USE_CASE = "flight_delays"
 DAYS = 70
 """Ten weeks of replay."""
 
+GARBAGE = (50_000, 20, 50)
+"""Allocations, and collections of younger generations, between two looks for cycles of references:
+profiles and parsed documents are many small objects, and with Python's own numbers a tenth of the
+time goes into looking through them."""
+
 
 def run_demo(root: Path, *, keep: bool, days: int = DAYS, fresh: bool = False) -> int:
     """Run the demo in the repository ``root``; returns the exit code.
@@ -37,6 +43,7 @@ def run_demo(root: Path, *, keep: bool, days: int = DAYS, fresh: bool = False) -
     from mlops_assets.replay.driver import alone
 
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+    gc.set_threshold(*GARBAGE)
     console = Console()
     places = local_places()
     if fresh:
