@@ -1,0 +1,13 @@
+# terraform/bootstrap makes the bucket and the key. A test holds the names of these settings against
+# those that the backend knows: `validate` does not look at them.
+terraform {
+  backend "s3" {
+    bucket              = "mlops-staging-terraform"
+    key                 = "mlops-staging/terraform.tfstate"
+    region              = "us-east-1"
+    allowed_account_ids = ["123456789012"]
+    encrypt             = true
+    kms_key_id          = "alias/mlops-staging-terraform"
+    use_lockfile        = true
+  }
+}
