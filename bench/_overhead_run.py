@@ -154,7 +154,7 @@ def plain(folder: Path, days: int | None, port: int) -> Clock:
         platform = Platform.at(Places.under(folder / "state"))
     data, asked = _days_of(spec)
     with clock.timed("datasets"):
-        lake = platform.lake()
+        lake, ledgers = platform.lake(), platform.ledgers()
         for name, dataset in spec.datasets.items():
             datasets.ingest(spec, functions, name, lake, data if dataset.partitioned else None)
     with clock.timed("feature views"):
@@ -172,7 +172,7 @@ def plain(folder: Path, days: int | None, port: int) -> Clock:
         url = platform.reports_url
         judged = evaluation.evaluate(spec, trained.record, lake, tracking, url)
     with clock.timed("promotion"):
-        promoted = promotion.promote(spec, judged.record, lake, tracking, now(), "plain")
+        promoted = promotion.promote(spec, judged.record, ledgers, tracking, now(), "plain")
     with clock.timed("endpoint"):
         served = endpoint.deploy(spec, promoted, platform.endpoints_url, platform.documents_url)
     with clock.timed("predictions"):

@@ -144,7 +144,7 @@ class _Bench:
         champion = _register(platform, folder, 1, failing=False)
         challenger = _register(platform, folder, 2, failing=True)
         platform.tracking().set_champion(_NAME, 1)
-        ledger.record(platform.lake(), _promotion(champion, clock.now()))
+        ledger.record(platform.ledgers(), _promotion(champion, clock.now()))
         served = served_model(champion)
         targets.deploy(
             _NAME, served, spec.endpoint, places.endpoints, places.documents, "benchmark"

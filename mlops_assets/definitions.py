@@ -36,6 +36,8 @@ def _remote_places() -> Places:
         runbooks=dg.EnvVar("MLOPS_RUNBOOKS_URL"),
         tuning=dg.EnvVar("MLOPS_TUNING_URL"),
         online=dg.EnvVar("MLOPS_ONLINE_URL"),
+        ledgers=dg.EnvVar("MLOPS_LEDGER_URL"),
+        events=dg.EnvVar("MLOPS_EVENTS_QUEUE"),
     )
 
 
@@ -57,8 +59,9 @@ def _no_sensors() -> list[dg.SensorDefinition]:
 
 def _cluster_sensors() -> list[dg.SensorDefinition]:
     from mlops_assets.compute.reaper import reaper_sensor
+    from mlops_assets.lifecycle.arrivals.objects import new_objects_sensor
 
-    return [reaper_sensor()]
+    return [reaper_sensor(), new_objects_sensor()]
 
 
 @dataclass(frozen=True)

@@ -135,13 +135,13 @@ class Place:
         """The promotion ledger."""
         from mlops_assets.adapters import ledger
 
-        return ledger.book(self.platform.lake(), self.spec.name)
+        return ledger.book(self.platform.ledgers(), self.spec.name)
 
     def everything(self) -> "list[LedgerRecord]":
         """Each of its entries."""
         from mlops_assets.adapters import ledger
 
-        return ledger.everything(self.platform.lake(), self.spec.name)
+        return ledger.everything(self.platform.ledgers(), self.spec.name)
 
     def release(self) -> "Release":
         """What the endpoint is told to serve. Raises PermanentError where there is none."""

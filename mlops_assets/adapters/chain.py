@@ -1,4 +1,5 @@
-"""Ledgers in the lake whose entries are numbered and chained, append-only.
+"""Ledgers whose entries are numbered and chained, append-only: in the lake, or in a bucket of their
+own.
 
 Each use case has a table of its own, so that what a sensor's tick reads does not grow with the
 number of use cases. Its entries are numbered and each holds the digest of the one before, so that a
@@ -6,6 +7,10 @@ changed, cut or missing entry is found when the ledger is read. The number also 
 whoever decides writes the number that follows what it has read, and of several entries with one
 number the first in the lake's order counts. The others are void, for every reader, for ever. So
 exactly one of several writers wins, without a lock, and a killed one blocks nobody.
+
+Nothing of a ledger is ever deleted, so that it may be in a bucket that keeps each version of each
+object (S3 Object Lock): its log is not cleaned up, a compaction leaves the files that it joins, and
+a vacuum is refused.
 """
 
 import hashlib
@@ -17,12 +22,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from mlops_assets.adapters.lake import Lake
 from mlops_assets.core.errors import MissingPartitionsError, PermanentError, TransientError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from mlops_assets.adapters.lake import Lake
 
 Row = dict[str, object]
 
@@ -30,6 +34,11 @@ FIRST = "0" * 64
 
 # Files cost more to read than rows: a commit is a file until it is joined with the others.
 _COMPACT_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Ledgers(Lake):
+    """Where ledgers are. A type of its own, since that may be elsewhere than the lake."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ class Chain:
     entries: tuple[Entry, ...] = field(default=(), repr=False)
 
 
-def read(lake: "Lake", ledger: Ledger, use_case: str) -> Chain:
+def read(ledgers: Ledgers, ledger: Ledger, use_case: str) -> Chain:
     """The use case's ledger, empty where nothing was recorded.
 
     Raises PermanentError that names the entry when one is damaged, missing or out of order.
@@ -83,18 +92,18 @@ def read(lake: "Lake", ledger: Ledger, use_case: str) -> Chain:
 
     name = ledger.table(use_case)
     # Before the rows: entries that come in between make an append look raced, which is looked up.
-    version = lake.version(name)
+    version = ledgers.version(name)
     try:
-        log = lake.read_log(name)
+        log = ledgers.read_log(name)
     except MissingPartitionsError:
         return Chain(use_case, version)
     except pa.ArrowInvalid as error:
-        where = f"ledger {name!r} at {lake.root}"
+        where = f"ledger {name!r} at {ledgers.root}"
         raise _damaged(ledger, where, f"cannot be read ({error})") from error
     entries: list[Entry] = []
     tail = FIRST
     for row in log.to_pylist():
-        where = f"entry {row['sequence']} of ledger {name!r} at {lake.root}"
+        where = f"entry {row['sequence']} of ledger {name!r} at {ledgers.root}"
         if row["use_case"] != use_case:
             raise _damaged(ledger, where, f"is of use case {row['use_case']!r}")
         if row["digest"] != _digest(ledger, row):
@@ -109,7 +118,13 @@ def read(lake: "Lake", ledger: Ledger, use_case: str) -> Chain:
 
 
 def append(
-    lake: "Lake", ledger: Ledger, known: Chain, kind: str, at: datetime, text: str, **marks: object
+    ledgers: Ledgers,
+    ledger: Ledger,
+    known: Chain,
+    kind: str,
+    at: datetime,
+    text: str,
+    **marks: object,
 ) -> tuple[bool, Chain]:
     """Append an entry to what is ``known``: whether it counts, and the chain after it.
 
@@ -119,13 +134,13 @@ def append(
 
     row = row_of(ledger, known, kind, at, text, **marks)
     name = ledger.table(known.use_case)
-    version = lake.append(name, pa.Table.from_pylist([row], schema=schema(ledger)))
+    version = ledgers.append(name, pa.Table.from_pylist([row], schema=schema(ledger)))
     if version % _COMPACT_EVERY == 0:
         # The row counts whatever becomes of this: where others write, the next one does it.
         with suppress(TransientError):
-            lake.compact(name)
+            ledgers.compact(name)
     if version != known.version + 1:
-        after = read(lake, ledger, known.use_case)
+        after = read(ledgers, ledger, known.use_case)
         return any(entry.writer == row["writer"] for entry in after.entries), after
     return True, after_row(ledger, known, row)
 

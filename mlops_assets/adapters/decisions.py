@@ -10,10 +10,10 @@ requesting it again harmless.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from mlops_assets.adapters import chain
-from mlops_assets.adapters.chain import Chain, Entry
+from mlops_assets.adapters.chain import Chain, Entry, Ledgers
 from mlops_assets.core.errors import PermanentError, TransientError
 from mlops_assets.core.retraining_records import (
     Decision,
@@ -22,9 +22,6 @@ from mlops_assets.core.retraining_records import (
     after,
     with_training,
 )
-
-if TYPE_CHECKING:
-    from mlops_assets.adapters.lake import Lake
 
 LEDGER = chain.Ledger(
     "retraining_decisions", "cooldowns and budgets", {"inputs": str, "retrain": bool}
@@ -75,15 +72,15 @@ class Book:
         return tuple(Decision.model_validate_json(text) for text in made[-most:])
 
 
-def book(lake: "Lake", use_case: str) -> Book:
+def book(ledgers: Ledgers, use_case: str) -> Book:
     """The use case's ledger, empty where nothing was recorded.
 
     Raises PermanentError that names the entry when one is damaged, missing or out of order.
     """
-    return _book(lake, chain.read(lake, LEDGER, use_case))
+    return _book(ledgers, chain.read(ledgers, LEDGER, use_case))
 
 
-def record(lake: "Lake", read: Book, decision: Decision) -> Recorded:
+def record(ledgers: Ledgers, read: Book, decision: Decision) -> Recorded:
     """Append ``decision``, which was taken on the history of ``read``.
 
     Start its training only when it is ``recorded``. The same use case, time and inputs are the same
@@ -96,7 +93,7 @@ def record(lake: "Lake", read: Book, decision: Decision) -> Recorded:
     if _knows(read.chain, decision):
         return "known"
     counts, now = chain.append(
-        lake,
+        ledgers,
         LEDGER,
         read.chain,
         "decision",
@@ -110,24 +107,24 @@ def record(lake: "Lake", read: Book, decision: Decision) -> Recorded:
     return "known" if _knows(now, decision) else "lost"
 
 
-def record_training(lake: "Lake", training: Training) -> bool:
+def record_training(ledgers: Ledgers, training: Training) -> bool:
     """Append what is known of ``training`` now: its run, its end, or a manual one's start.
 
     False, with nothing written, when the ledger has it already, or has its end. Raises
     TransientError when others keep writing first.
     """
     for _ in range(_ATTEMPTS):
-        read = book(lake, training.use_case)
+        read = book(ledgers, training.use_case)
         if with_training(read.history, training) == read.history:
             return False
         at = training.ended or training.started
         text = training.model_dump_json()
         marks = {"inputs": "", "retrain": False}
-        counts, _ = chain.append(lake, LEDGER, read.chain, "training", at, text, **marks)
+        counts, _ = chain.append(ledgers, LEDGER, read.chain, "training", at, text, **marks)
         if counts:
             return True
     raise TransientError(
-        f"training {training.run_key} is not in its ledger at {lake.root}: others wrote first "
+        f"training {training.run_key} is not in its ledger at {ledgers.root}: others wrote first "
         f"{_ATTEMPTS} times; try again"
     )
 
@@ -153,7 +150,7 @@ def history_markdown(use_case: str, newest: Sequence[Decision], earlier: int) ->
     return "\n".join(lines)
 
 
-def _book(lake: "Lake", read: Chain) -> Book:
+def _book(ledgers: Ledgers, read: Chain) -> Book:
     """The book of counted entries. Only what makes the history is parsed: most entries say no."""
     history = History()
     made = [n for n, entry in enumerate(read.entries) if entry.kind == "decision"]
@@ -168,8 +165,8 @@ def _book(lake: "Lake", read: Chain) -> Book:
                 history = with_training(history, Training.model_validate_json(entry.text))
         except ValueError as error:
             raise PermanentError(
-                f"entry {n} of ledger {table(read.use_case)!r} at {lake.root} is no {entry.kind} "
-                f"of this release: read it with the release that wrote it ({error})"
+                f"entry {n} of ledger {table(read.use_case)!r} at {ledgers.root} is no "
+                f"{entry.kind} of this release: read it with the release that wrote it ({error})"
             ) from error
     return Book(read, history)
 

@@ -90,6 +90,8 @@ def options(url: str, extra: Mapping[str, str]) -> dict[str, str]:
         "timeout": f"{storage.REQUEST_TIMEOUT_SECONDS}s",
         # A commit creates the log entry of its version only if there is none.
         "aws_conditional_put": "etag",
+        # A bucket with Object Lock takes no object without; the signature needs the digest anyway.
+        "aws_checksum_algorithm": "sha256",
         **extra,
     }
 

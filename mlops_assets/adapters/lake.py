@@ -303,9 +303,10 @@ class Lake:
         older than ``retention_hours``; returns how many.
 
         Also deletes what killed writers left. Choose more hours than the longest write takes: the
-        files of a write under way belong to no version yet.
+        files of a write under way belong to no version yet. Raises PermanentError for a ledger, of
+        which nothing is ever deleted.
         """
-        opened = self._open(table)
+        opened = self._open_as(table, ledger=False)
         if opened is None:
             return 0
         with delta.storage_errors("write", self._url(table)):

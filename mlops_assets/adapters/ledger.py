@@ -1,4 +1,4 @@
-"""The promotion ledger: what was decided about challengers, append-only, in the lake.
+"""The promotion ledger: what was decided about challengers, append-only.
 
 A chained ledger of each use case (:mod:`~mlops_assets.adapters.chain`): decisions of the gate, and
 those about rollouts with their evidence. Each is recorded before it is acted on, and what is to be
@@ -8,10 +8,9 @@ decide at once exactly one wins, and whoever is killed is made up for by the nex
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from mlops_assets.adapters import chain
-from mlops_assets.adapters.chain import Chain, Entry
+from mlops_assets.adapters.chain import Chain, Entry, Ledgers
 from mlops_assets.core.errors import PermanentError, TransientError
 from mlops_assets.core.promotion_ledger import (
     Begun,
@@ -24,9 +23,6 @@ from mlops_assets.core.promotion_ledger import (
     followed,
 )
 from mlops_assets.core.records import PromotionRecord
-
-if TYPE_CHECKING:
-    from mlops_assets.adapters.lake import Lake
 
 LEDGER = chain.Ledger("promotions", "what was served when", {"version": int, "decision": str})
 
@@ -77,18 +73,18 @@ _last_read: dict[tuple[str, str], Book] = {}
 _MOST_KEPT = 256
 
 
-def book(lake: "Lake", use_case: str) -> Book:
+def book(ledgers: Ledgers, use_case: str) -> Book:
     """The use case's ledger, empty where nothing was recorded.
 
     Raises PermanentError that names the entry when one is damaged, missing or out of order.
     """
-    known = _last_read.get((lake.root, use_case))
-    if known is not None and known.chain.version == lake.version(table(use_case)):
+    known = _last_read.get((ledgers.root, use_case))
+    if known is not None and known.chain.version == ledgers.version(table(use_case)):
         return known
-    return _kept(lake, _parsed(lake, chain.read(lake, LEDGER, use_case)))
+    return _kept(ledgers, _parsed(ledgers, chain.read(ledgers, LEDGER, use_case)))
 
 
-def append(lake: "Lake", read: Book, record: LedgerRecord) -> tuple[bool, Book]:
+def append(ledgers: Ledgers, read: Book, record: LedgerRecord) -> tuple[bool, Book]:
     """Append ``record``, which was decided on ``read``: whether it counts, and the book after it.
 
     It does not where somebody else's entry came first: decide again.
@@ -96,7 +92,7 @@ def append(lake: "Lake", read: Book, record: LedgerRecord) -> tuple[bool, Book]:
     kind = next(name for name, each in _KINDS.items() if isinstance(record, each))
     version, decision = _marks(read.state, record)
     counts, after = chain.append(
-        lake,
+        ledgers,
         LEDGER,
         read.chain,
         kind,
@@ -109,34 +105,34 @@ def append(lake: "Lake", read: Book, record: LedgerRecord) -> tuple[bool, Book]:
     # What begins leaves the waits before it behind.
     if counts and alone and kind != "begun":
         numbered = (*read.numbered, (len(read.chain.entries), record))
-        return True, _kept(lake, Book(after, numbered, folded([record], read.state)))
-    return counts, _kept(lake, _parsed(lake, after))
+        return True, _kept(ledgers, Book(after, numbered, folded([record], read.state)))
+    return counts, _kept(ledgers, _parsed(ledgers, after))
 
 
-def record(lake: "Lake", decision: PromotionRecord) -> bool:
+def record(ledgers: Ledgers, decision: PromotionRecord) -> bool:
     """Append a decision of the gate; False, with nothing written, when the ledger has it already.
 
     The same use case, version, evaluation and outcome are the same decision, whenever and by
     whichever run it is taken. Raises TransientError when others keep writing first.
     """
     for _ in range(_ATTEMPTS):
-        read = book(lake, decision.use_case)
+        read = book(ledgers, decision.use_case)
         if any(_identity(known) == _identity(decision) for known in read.gate):
             return False
-        if append(lake, read, decision)[0]:
+        if append(ledgers, read, decision)[0]:
             return True
     raise TransientError(
-        f"the decision about version {decision.version} is not in the ledger at {lake.root}: "
+        f"the decision about version {decision.version} is not in the ledger at {ledgers.root}: "
         f"others wrote first {_ATTEMPTS} times; try again"
     )
 
 
-def decisions(lake: "Lake", use_case: str) -> list[PromotionRecord]:
+def decisions(ledgers: Ledgers, use_case: str) -> list[PromotionRecord]:
     """Each decision of the gate about ``use_case``, in the order of recording.
 
     Raises PermanentError for a damaged ledger.
     """
-    return book(lake, use_case).gate
+    return book(ledgers, use_case).gate
 
 
 def history_markdown(entries: Sequence[PromotionRecord], most: int = 20) -> str:
@@ -161,13 +157,13 @@ def history_markdown(entries: Sequence[PromotionRecord], most: int = 20) -> str:
     return "\n".join(lines)
 
 
-def everything(lake: "Lake", use_case: str) -> list[LedgerRecord]:
+def everything(ledgers: Ledgers, use_case: str) -> list[LedgerRecord]:
     """Each entry of the ledger, all waits included, in the order of recording."""
-    read = chain.read(lake, LEDGER, use_case)
-    return [_record(lake, read, n, entry) for n, entry in enumerate(read.entries)]
+    read = chain.read(ledgers, LEDGER, use_case)
+    return [_record(ledgers, read, n, entry) for n, entry in enumerate(read.entries)]
 
 
-def _parsed(lake: "Lake", read: Chain) -> Book:
+def _parsed(ledgers: Ledgers, read: Chain) -> Book:
     begun = max((n for n, entry in enumerate(read.entries) if entry.kind == "begun"), default=0)
     numbered: list[tuple[int, LedgerRecord]] = []
     entries: list[Entry] = []
@@ -178,26 +174,26 @@ def _parsed(lake: "Lake", read: Chain) -> Book:
             state = replace(state, entries=number + 1)
             continue
         entries.append(entry)
-        record = _record(lake, read, number, entry)
+        record = _record(ledgers, read, number, entry)
         numbered.append((number, record))
         state = followed(state, record)
     return Book(replace(read, entries=tuple(entries)), tuple(numbered), state)
 
 
-def _record(lake: "Lake", read: Chain, number: int, entry: Entry) -> LedgerRecord:
+def _record(ledgers: Ledgers, read: Chain, number: int, entry: Entry) -> LedgerRecord:
     try:
         return _KINDS[entry.kind].model_validate_json(entry.text)
     except (KeyError, ValueError) as error:
         raise PermanentError(
-            f"entry {number} of ledger {table(read.use_case)!r} at {lake.root} is no {entry.kind} "
-            f"of this release: read it with the release that wrote it ({error})"
+            f"entry {number} of ledger {table(read.use_case)!r} at {ledgers.root} is no "
+            f"{entry.kind} of this release: read it with the release that wrote it ({error})"
         ) from error
 
 
-def _kept(lake: "Lake", read: Book) -> Book:
+def _kept(ledgers: Ledgers, read: Book) -> Book:
     while len(_last_read) >= _MOST_KEPT:
         _last_read.pop(next(iter(_last_read)))
-    _last_read[lake.root, read.chain.use_case] = read
+    _last_read[ledgers.root, read.chain.use_case] = read
     return read
 
 

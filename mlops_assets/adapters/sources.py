@@ -45,7 +45,7 @@ def read_source(
     Raises PermanentError for a variable that is not set or a source that is not there, SchemaError
     for values of another type, and TransientError when a server does not answer.
     """
-    location = _expand(source.location, where)
+    location = location_of(source, where)
     table = _read_or_problem(source, location, window, event_time, where, columns)
     if isinstance(table, PlatformError):
         raise table  # out here, since a chained cause would show the location with its secrets
@@ -58,7 +58,12 @@ def read_source(
     return _inside(table, event_time, window, where)
 
 
-def _expand(location: str, where: str) -> str:
+def location_of(source: FileSource, where: str) -> str:
+    """Where ``source`` is, with the values of the environment's variables: do not show it.
+
+    ``where`` names the dataset. Raises PermanentError for a variable that is not set.
+    """
+
     def value(match: re.Match[str]) -> str:
         name = match.group(1)
         if name not in os.environ:
@@ -68,7 +73,7 @@ def _expand(location: str, where: str) -> str:
             )
         return os.environ[name]
 
-    return _VARIABLE.sub(value, location)
+    return _VARIABLE.sub(value, source.location)
 
 
 def _read_or_problem(

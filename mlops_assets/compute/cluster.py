@@ -27,7 +27,7 @@ _LISTED = 500
 _NOT_FOUND, _FORBIDDEN = 404, 403
 
 # Taints that nodes get before they go.
-_LEAVING = ("karpenter.sh/disrupted", "ToBeDeletedByClusterAutoscaler")
+LEAVING = ("karpenter.sh/disrupted", "ToBeDeletedByClusterAutoscaler")
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Cluster:
         if "Ready" not in _holding(node):
             return "not_ready"
         taints = {taint["key"] for taint in node["spec"].get("taints", [])}
-        leaving = node["spec"].get("unschedulable", False) or taints & set(_LEAVING)
+        leaving = node["spec"].get("unschedulable", False) or taints & set(LEAVING)
         return "leaving" if leaving else "ready"
 
     def _warning(self, job: str) -> str | None:

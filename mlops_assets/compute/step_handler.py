@@ -19,6 +19,7 @@ from mlops_assets.compute.pods import StepPods
 from mlops_assets.compute.steps import (
     Watched,
     attempt_number,
+    ended,
     error_info,
     failure,
     limits_of,
@@ -119,26 +120,20 @@ class PlacingStepHandler(StepHandler):
         watched.settled = True
         known = history.read(context.instance, context.run_id, key)
         attempt = watched.attempt
-        ended = attempt.model_copy(
-            update={
-                "begun": known.of(attempt.number).begun,
-                "ended": utc_now(),
-                "end": watched.last.state,
-                "reason": self._why(watched, context),
-            }
-        )
-        attempts = [a for a in known.recorded if a.number != attempt.number] + [ended]
-        self._end(context, ended)
+        begun, why = known.of(attempt.number).begun, self._why(watched, context)
+        lost = ended(attempt, begun, None, watched.last.state, why)
+        attempts = [a for a in known.recorded if a.number != attempt.number] + [lost]
+        self._end(context, lost)
         decided = place(profile_name_of(context), profiles(), attempts)
         own_word = history.read(context.instance, context.run_id, key).of(attempt.number).end
         if own_word is not None:
             return own_word
         if isinstance(decided, Stop):
-            return failure(context, decided.reason, ended.end or "crashed")
+            return failure(context, decided.reason, lost.end or "crashed")
         return DagsterEvent.step_retry_event(
             context,
             StepRetryData(
-                error=error_info(f"{ended.reason}. {decided.reason}", ended.end or "crashed"),
+                error=error_info(f"{lost.reason}. {decided.reason}", lost.end or "crashed"),
                 seconds_to_wait=decided.delay_seconds or None,
             ),
         )
@@ -151,15 +146,10 @@ class PlacingStepHandler(StepHandler):
             return
         last = known.recorded[-1]
         said = known.of(last.number)
-        ended = last.model_copy(
-            update={
-                "begun": said.begun,
-                "ended": said.ended or utc_now(),
-                "end": "succeeded" if succeeded else "failed",
-                "reason": "" if succeeded else said.error.message.strip() if said.error else "",
-            }
-        )
-        history.record(context, ended, f"attempt {last.number + 1} of {key} {ended.end}")
+        end: End = "succeeded" if succeeded else "failed"
+        reason = said.error.message.strip() if said.error and not succeeded else ""
+        done = ended(last, said.begun, said.ended, end, reason)
+        history.record(context, done, f"attempt {last.number + 1} of {key} {end}")
         accounts.tag_run(context.instance, context.run_id)
         self._watched.pop(key, None)
 
@@ -221,11 +211,10 @@ class PlacingStepHandler(StepHandler):
         profile: ComputeProfile,
     ) -> Iterator[DagsterEvent]:
         if profile.pod == "worker":
-            args = handler_context.execute_step_args
             yield DagsterEvent.step_worker_starting(
                 context, message=f'Executing step "{key}" inside the run worker.', metadata={}
             )
-            self._in_worker.start(key, context, args)
+            self._in_worker.start(key, context, handler_context.execute_step_args)
             return
         try:
             yield from self._pods.launch(handler_context, attempt.profile, profile)
@@ -287,25 +276,18 @@ class PlacingStepHandler(StepHandler):
             job = self._pods.cluster.job(name)
             if any(pod.reason == "DeadlineExceeded" for pod in job.pods):
                 end, reason = "deadline", f"{key} ran for longer than its profile allows"
-        ended = attempt.model_copy(
-            update={
-                "begun": said.begun,
-                "ended": said.ended or utc_now(),
-                "end": end,
-                "reason": reason,
-            }
-        )
-        self._end(context, ended)
-        return ended
+        done = ended(attempt, said.begun, said.ended, end, reason)
+        self._end(context, done)
+        return done
 
-    def _end(self, context: "IStepContext", ended: Attempt) -> None:
+    def _end(self, context: "IStepContext", done: Attempt) -> None:
         key = context.step.key
         history.record(
-            context, ended, f"attempt {ended.number + 1} of {key} {ended.end}: {ended.reason}"
+            context, done, f"attempt {done.number + 1} of {key} {done.end}: {done.reason}"
         )
-        if profile_named(ended.profile).pod == "own":
+        if profile_named(done.profile).pod == "own":
             # Else a replacement of its pod holds the GPU that the next attempt waits for.
-            self._pods.cluster.delete_job(self._pods.job_name(context.run_id, key, ended.number))
+            self._pods.cluster.delete_job(self._pods.job_name(context.run_id, key, done.number))
             accounts.tag_run(context.instance, context.run_id)
 
     def _why(self, watched: Watched, context: "IStepContext") -> str:

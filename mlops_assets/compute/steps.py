@@ -35,6 +35,15 @@ class Watched:
     settled: bool = False
 
 
+def ended(
+    attempt: Attempt, begun: datetime | None, at: datetime | None, end: str, reason: str
+) -> Attempt:
+    """``attempt`` with its end, now where nothing says when."""
+    return attempt.model_copy(
+        update={"begun": begun, "ended": at or utc_now(), "end": end, "reason": reason}
+    )
+
+
 def step_of(handler_context: StepHandlerContext) -> "tuple[str, IStepContext]":
     """The one step of the context, and what events about it need."""
     keys = handler_context.execute_step_args.step_keys_to_execute or []

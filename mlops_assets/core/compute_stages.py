@@ -14,6 +14,16 @@ _OTHERS = "cpu"
 _NOT_RUN = "retraining"
 """The stage that is decided by a sensor, and runs nowhere."""
 
+IN_THE_WORKER = {
+    "promotion": "write the ledger",
+    "endpoint": "deploy an endpoint",
+    "rollout_evidence": "read the ledger",
+    "rollout": "change what is served",
+    "online_features": "write the online store",
+}
+"""Stages that need rights which a step's own pod has not: it runs the code of teams, on nodes that
+may be gone in two minutes."""
+
 
 def profile_name(spec: UseCaseSpec, asset: str) -> str:
     """The name of the compute profile of the use case's asset."""
@@ -41,9 +51,9 @@ def compute_problems(
             yield SpecError(
                 at, f"there is no compute profile {name!r}; known: {', '.join(profiles)}"
             )
-        elif asset == "endpoint" and profiles[name].pod == "own":
+        elif asset in IN_THE_WORKER and profiles[name].pod == "own":
             yield SpecError(
                 at,
-                f"profile {name!r} has a pod of its own, which may ask nothing of Kubernetes, and "
-                "the endpoint is deployed there; choose one with pod: worker",
+                f"profile {name!r} has a pod of its own, which may not "
+                f"{IN_THE_WORKER[asset]}; choose one with pod: worker",
             )

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from mlops_assets.core.errors import SpecError
+from mlops_assets.core.spec_names import EVENT_ID, ColumnType, FeatureType
 from mlops_assets.core.spec_part import Spec
 
 if TYPE_CHECKING:
-    from mlops_assets.core.spec import ColumnType, FeatureType, UseCaseSpec
+    from mlops_assets.core.spec import UseCaseSpec
 
 
 class OnlineSpec(Spec):
@@ -60,8 +61,6 @@ def sent_as(kind: "ColumnType") -> "FeatureType":
 
 def problems(spec: "UseCaseSpec") -> Iterator[SpecError]:
     """Each contradiction between ``online`` and the rest of ``spec``, with its place."""
-    from mlops_assets.core.spec import EVENT_ID
-
     online = spec.online
     if online is None:
         return

@@ -47,13 +47,13 @@ def replay(
     from mlops_assets.replay.traffic import requests_of
 
     begun = time.monotonic()
-    lake = platform.lake()
+    lake, ledgers = platform.lake(), platform.ledgers()
     end = training_window(spec).end
     window = Window(end, end + timedelta(days=days), spec.timezone)
     functions = Functions(f"mlops_assets.defs.{spec.name}", folder_of(spec.name))
     with console.status("what callers will ask …"):
         rows = requests_of(spec, functions, window)
-    last = decisions.book(lake, spec.name).history.last
+    last = decisions.book(ledgers, spec.name).history.last
     todo = [day for day in window.days if last is None or day > last.day]
     console.print(
         f"\n[bold]{len(todo)} days live[/], from {window.first} on: each day's flights are asked "
@@ -70,7 +70,7 @@ def replay(
         for step in steps:
             milliseconds += [1000 * seconds for seconds in step.sent.seconds]
             _print(console, step)
-    book = decisions.book(lake, spec.name)
+    book = decisions.book(ledgers, spec.name)
     first = platform.tracking().version(spec.name, 1)
     never = ServedModel(version=first.version, sha256=first.sha256, artifact=first.artifact)
     story = story_of(spec, lake, window, rows, never, _newest_by_day(book.decisions))

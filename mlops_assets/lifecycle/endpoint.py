@@ -10,6 +10,7 @@ from mlops_assets.core.records import PromotionRecord
 from mlops_assets.core.rollout_state import EndpointRecord, served_model
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.lifecycle.assets import asset_key, common, placed
+from mlops_assets.lifecycle.online_config import remove_config
 from mlops_assets.lifecycle.platform import Platform
 
 
@@ -46,7 +47,7 @@ def deploy_guarded(
     from mlops_assets.lifecycle.rollout.follow import align
     from mlops_assets.lifecycle.rollout.tick import followed
 
-    read = ledger.book(platform.lake(), spec.name)
+    read = ledger.book(platform.ledgers(), spec.name)
     wanted = read.state.wanted
     places = (platform.endpoints_url, platform.documents_url)
     if wanted is None:
@@ -77,10 +78,14 @@ def endpoint_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
     def _endpoint(
         platform: Platform, promotion: PromotionRecord
     ) -> dg.MaterializeResult[EndpointRecord]:
+        places = (platform.endpoints_url, platform.documents_url)
         if spec.rollout.strategy == "guarded":
             record = deploy_guarded(spec, promotion, platform, clock.now())
         else:
-            record = deploy(spec, promotion, platform.endpoints_url, platform.documents_url)
+            record = deploy(spec, promotion, *places)
+        if spec.online is None:
+            # After the release, so that who fails before it changes nothing.
+            remove_config(spec.name, *places)
         champion = record.release.champion
         return dg.MaterializeResult(
             value=record,

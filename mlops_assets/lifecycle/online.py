@@ -11,7 +11,12 @@ from mlops_assets import clock
 from mlops_assets.adapters.functions import Functions
 from mlops_assets.core.spec import KNOWN_AT, UseCaseSpec
 from mlops_assets.lifecycle.assets import asset_key, common, placed, table_name
-from mlops_assets.lifecycle.online_config import config_of, looked_up, write_config
+from mlops_assets.lifecycle.online_config import (
+    config_of,
+    looked_up,
+    refuse_computed,
+    write_config,
+)
 from mlops_assets.lifecycle.platform import Platform
 
 if TYPE_CHECKING:
@@ -199,6 +204,7 @@ def online_features_asset(spec: UseCaseSpec, functions: Functions) -> dg.AssetsD
     def _online_features(platform: Platform) -> dg.MaterializeResult[None]:
         from mlops_assets.adapters.online_store import open_store, shown
 
+        refuse_computed(spec, platform.endpoints_url)
         config = config_of(spec, functions, platform.online_url)
         now = clock.now()
         store = open_store(platform.online_url, WRITE_TIMEOUT_S)

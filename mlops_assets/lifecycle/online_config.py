@@ -1,5 +1,6 @@
 """What the model server is told about a use case's online features: views, keys, time limits."""
 
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -10,6 +11,12 @@ from mlops_assets.core.spec import EVENT_ID, FeatureViewSpec, UseCaseSpec
 
 if TYPE_CHECKING:
     from mlops_assets.core.online import OnlineConfig, OnlineView
+
+CONFIG = "online.json"
+"""Beside the release."""
+
+COMPUTES_VARIABLE = "MLOPS_SERVER_COMPUTES"
+"""Set where runs are executed: the server's image has polars and the code of use cases."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -80,6 +87,24 @@ def online_view(spec: UseCaseSpec, name: str) -> "OnlineView":
     )
 
 
+def refuse_computed(spec: UseCaseSpec, endpoints_url: str) -> None:
+    """Raises PermanentError where servers elsewhere could not compute what ``spec`` says they do.
+
+    The platform's image of the server has neither polars nor the code of use cases: it would look
+    healthy, and refuse each request that leaves those features out.
+    """
+    from mlops_assets.adapters.endpoints.targets import is_remote
+
+    computed = [] if spec.online is None else spec.online.computed
+    if computed and is_remote(endpoints_url) and not os.environ.get(COMPUTES_VARIABLE):
+        raise PermanentError(
+            f"{spec.name}: its servers are to compute {', '.join(computed)}, and the server's "
+            "image has neither polars nor the use case's code. Take them out of online.computed "
+            "and send their features, or build an image that has both, name it in "
+            f"MLOPS_SERVER_IMAGE and set {COMPUTES_VARIABLE}=true: see docs/online-features.md"
+        )
+
+
 def write_config(config: "OnlineConfig", endpoints_url: str, documents_url: str) -> str:
     """Put what the server has to know beside its release, and return where."""
     import msgspec
@@ -87,8 +112,20 @@ def write_config(config: "OnlineConfig", endpoints_url: str, documents_url: str)
     from mlops_assets.adapters.endpoints.targets import place_of
     from mlops_assets.adapters.storage import join, read_bytes, write_bytes
 
-    url = join(place_of(config.use_case, endpoints_url, documents_url), "online.json")
+    url = join(place_of(config.use_case, endpoints_url, documents_url), CONFIG)
     content = msgspec.json.encode(config)
     if read_bytes(url) != content:
         write_bytes(url, content)
     return url
+
+
+def remove_config(use_case: str, endpoints_url: str, documents_url: str) -> None:
+    """Take away what :func:`write_config` put there: servers look nothing up any more."""
+    from mlops_assets.adapters.endpoints import conditional
+    from mlops_assets.adapters.endpoints.targets import place_of
+    from mlops_assets.adapters.storage import join
+
+    where = join(place_of(use_case, endpoints_url, documents_url), CONFIG)
+    # Deleting what is not there leaves a marker in a bucket with versions, each time.
+    if conditional.get(where) is not None:
+        conditional.delete(where)

@@ -12,6 +12,7 @@ from mlops_assets.core.errors import MissingPartitionsError, PermanentError
 from mlops_assets.core.records import Record
 
 if TYPE_CHECKING:
+    from mlops_assets.adapters.chain import Ledgers
     from mlops_assets.adapters.lake import Lake
     from mlops_assets.adapters.tracking import Tracking
 
@@ -41,6 +42,10 @@ class Places:
     online: str = ""
     """The online store: a folder, ``redis://…`` or ``dynamodb://<table>``; see
     adapters.online_store."""
+    ledgers: str = ""
+    """The ledgers of promotions and of retraining; empty: in the lake."""
+    events: str = ""
+    """URL of the SQS queue that hears of new objects in S3; empty: sources are asked in turn."""
 
     @classmethod
     def under(cls, folder: Path) -> "Places":
@@ -71,6 +76,8 @@ class Platform(dg.ConfigurableResource):
     runbooks_url: str = Places.runbooks
     tuning_url: str = Places.tuning
     online_url: str = Places.online
+    ledger_url: str = Places.ledgers
+    events_url: str = Places.events
 
     @classmethod
     def at(cls, places: Places) -> "Platform":
@@ -87,6 +94,8 @@ class Platform(dg.ConfigurableResource):
             runbooks_url=places.runbooks,
             tuning_url=places.tuning,
             online_url=places.online,
+            ledger_url=places.ledgers,
+            events_url=places.events,
         )
 
     def lake(self) -> "Lake":
@@ -94,6 +103,12 @@ class Platform(dg.ConfigurableResource):
         from mlops_assets.adapters.lake import Lake
 
         return Lake(self.lake_url)
+
+    def ledgers(self) -> "Ledgers":
+        """Where decisions are recorded."""
+        from mlops_assets.adapters.chain import Ledgers
+
+        return Ledgers(self.ledger_url or self.lake_url)
 
     def tracking(self) -> "Tracking":
         """The tracking server and model registry."""
@@ -138,8 +153,8 @@ class RecordIOManager(dg.ConfigurableIOManager):
         return join(self.documents_url, *key.path) + ".json"
 
 
-_OPTIONAL = ("tuning", "online")
-"""Places whose variable may be missing: only some use cases need them."""
+_OPTIONAL = ("tuning", "online", "ledgers", "events")
+"""Places whose variable may be missing: only some use cases need them, or another one is meant."""
 
 
 @lru_cache(maxsize=8)

@@ -11,14 +11,14 @@ from mlops_assets.lifecycle.assets import asset_key, common, placed
 from mlops_assets.lifecycle.platform import Platform
 
 if TYPE_CHECKING:
-    from mlops_assets.adapters.lake import Lake
+    from mlops_assets.adapters.chain import Ledgers
     from mlops_assets.adapters.tracking import Tracking
 
 
 def promote(
     spec: UseCaseSpec,
     evaluation: EvaluationRecord,
-    lake: "Lake",
+    ledgers: "Ledgers",
     tracking: "Tracking",
     now: datetime,
     dagster_run_id: str,
@@ -35,7 +35,7 @@ def promote(
     guarded = spec.rollout.strategy == "guarded"
     champion = tracking.champion(spec.name)
     decision = decide(evaluation, champion, now, dagster_run_id, guarded=guarded)
-    ledger.record(lake, decision)
+    ledger.record(ledgers, decision)
     if decision.decision == "promoted":
         tracking.set_champion(spec.name, decision.version)
     elif decision.decision == "admitted" and champion and champion.version != decision.version:
@@ -63,8 +63,8 @@ def promotion_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
         from mlops_assets.adapters import ledger
         from mlops_assets.clock import now
 
-        lake = platform.lake()
-        decision = promote(spec, evaluation, lake, platform.tracking(), now(), context.run.run_id)
+        ledgers, tracking = platform.ledgers(), platform.tracking()
+        decision = promote(spec, evaluation, ledgers, tracking, now(), context.run.run_id)
         context.log.info(f"version {decision.version}: {decision.decision}")
         return dg.MaterializeResult(
             value=decision,
@@ -75,7 +75,7 @@ def promotion_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
                 "previous_champion": decision.previous_version or "none",
                 "reasons": dg.MetadataValue.md("\n".join(f"- {r}" for r in decision.reasons)),
                 "history": dg.MetadataValue.md(
-                    ledger.history_markdown(ledger.decisions(lake, spec.name))
+                    ledger.history_markdown(ledger.decisions(ledgers, spec.name))
                 ),
             },
         )

@@ -118,4 +118,4 @@ def replay_days(
 def _last_decision(platform: Platform, spec: UseCaseSpec) -> "Decision | None":
     from mlops_assets.adapters import decisions
 
-    return decisions.book(platform.lake(), spec.name).history.last
+    return decisions.book(platform.ledgers(), spec.name).history.last

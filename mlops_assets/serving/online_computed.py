@@ -15,21 +15,12 @@ import polars as pl
 
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.online import ComputedViews, KeyValue, OnlineView
+from mlops_assets.core.polars_types import POLARS_TYPES
 from mlops_assets.core.requests import RequestError
 from mlops_assets.core.spec import EVENT_ID, EVENT_TIME, KNOWN_AT, ColumnType
 from mlops_assets.core.windows import Window
 
 Features = dict[str, list[str | None] | list[float | None]]
-
-_TYPES: Mapping[ColumnType, pl.DataType] = {
-    "string": pl.String(),
-    "bool": pl.Boolean(),
-    "int32": pl.Int32(),
-    "int64": pl.Int64(),
-    "float32": pl.Float32(),
-    "float64": pl.Float64(),
-    "timestamp": pl.Datetime("us", "UTC"),
-}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -83,11 +74,11 @@ class Computing:
             if name == config.key:
                 column = pl.Series(name, [str(n) for n in range(rows)], pl.String)
             elif name == config.event_time:
-                column = pl.Series(name, event_times, pl.Int64).cast(_TYPES["timestamp"])
+                column = pl.Series(name, event_times, pl.Int64).cast(POLARS_TYPES["timestamp"])
             elif name in config.given:
                 column = _typed(name, given[name], kind)
             else:
-                column = pl.Series(name, [None] * rows, _TYPES[kind])
+                column = pl.Series(name, [None] * rows, POLARS_TYPES[kind])
             columns.append(column)
         zone = ZoneInfo(config.timezone)
         first, last = (
@@ -119,8 +110,8 @@ def _resolved(name: str) -> Callable[..., object]:
 def _typed(name: str, values: Sequence[KeyValue | None], kind: ColumnType) -> pl.Series:
     try:
         if kind == "timestamp":
-            return pl.Series(name, values, pl.Int64).cast(_TYPES[kind])
-        return pl.Series(name, values, _TYPES[kind])
+            return pl.Series(name, values, pl.Int64).cast(POLARS_TYPES[kind])
+        return pl.Series(name, values, POLARS_TYPES[kind])
     except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:
         raise RequestError(422, f"input {name!r} does not fit {kind}: {error}") from error
 

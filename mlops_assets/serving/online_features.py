@@ -89,7 +89,12 @@ class OnlineFeatures:
             self._types |= view.keys
         self._compute = None
         if config.computed is not None:
-            from mlops_assets.serving.online_computed import Computing
+            try:
+                from mlops_assets.serving.online_computed import Computing
+            except ImportError as error:
+                raise PermanentError(
+                    f"views that the server computes need an image with polars: {error}"
+                ) from error
 
             self._compute = Computing(config.computed)
             self._types |= {name: config.computed.columns[name] for name in config.computed.given}

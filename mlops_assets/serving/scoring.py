@@ -12,6 +12,7 @@ from mlops_assets.core.inference import Matrix, count_unknown_categories, encode
 from mlops_assets.core.online import Lookups
 from mlops_assets.core.prediction_log import PredictionRecord
 from mlops_assets.core.requests import PredictionRequest, RequestError
+from mlops_assets.core.rollout_state import Role
 from mlops_assets.serving.models import Loaded, Served
 
 if TYPE_CHECKING:
@@ -105,28 +106,48 @@ def _compare(asked: Asked, loaded: Loaded) -> None:
 
 def keep(asked: Asked, scored: Scored, *, returned: bool) -> None:
     """Log and count what a model scored."""
-    request, release, loaded = asked.request, asked.served.release, scored.loaded
-    version, role = loaded.served.version, asked.served.role(loaded)
-    asked.server.log.write(
-        PredictionRecord(
-            time=asked.time,
-            request=asked.request_id,
-            use_case=release.use_case,
-            version=version,
-            sha256=loaded.served.sha256,
-            # The features stand in the record of what was returned.
-            categories=_own(request.categories, loaded) if returned else {},
-            floats=_own(request.floats, loaded) if returned else {},
-            scores=scored.scores,
-            events=request.event_ids,
-            role=role,
-            online=asked.lookups if returned else None,
-            returned=returned,
-            rollout=release.rollout_id,
-        )
-    )
+    role = asked.served.role(scored.loaded)
+    record = _record(asked, scored.loaded, role, scored.scores, returned=returned)
+    asked.server.log.write(record)
     asked.server.metrics.answered(
-        release.rollout_id, version, role, scored.seconds, request.rows, returned, scored.scores
+        record.rollout,
+        record.version,
+        role,
+        scored.seconds,
+        asked.request.rows,
+        returned,
+        scored.scores,
+    )
+
+
+def _record(
+    asked: Asked,
+    loaded: Loaded,
+    role: Role,
+    scores: list[float],
+    *,
+    returned: bool,
+    error: str | None = None,
+) -> PredictionRecord:
+    """What the log keeps of the request and the model."""
+    request, served, release = asked.request, loaded.served, asked.served.release
+    return PredictionRecord(
+        time=asked.time,
+        request=asked.request_id,
+        use_case=release.use_case,
+        version=served.version,
+        sha256=served.sha256,
+        # The features stand in the record of what was returned.
+        categories=_own(request.categories, loaded) if returned else {},
+        floats=_own(request.floats, loaded) if returned else {},
+        scores=scores,
+        events=request.event_ids,
+        role=role,
+        online=asked.lookups if returned else None,
+        returned=returned,
+        rollout=release.rollout_id,
+        error=error,
+        failed_rows=0 if error is None else request.rows,
     )
 
 
@@ -139,28 +160,12 @@ def _own(columns: dict[str, T], loaded: Loaded) -> dict[str, T]:
 
 
 def _keep_failure(asked: Asked, loaded: Loaded, error: Exception) -> None:
-    server, release = asked.server, asked.served.release
-    version, role = loaded.served.version, asked.served.role(loaded)
+    server, version, role = asked.server, loaded.served.version, asked.served.role(loaded)
     kind = (version, type(error).__name__)
     if kind not in server.failing:  # a model that fails each time would fill the disk
         server.failing.add(kind)
         logger.error("version %d fails, and maybe goes on to", version, exc_info=error)
-    server.log.write(
-        PredictionRecord(
-            time=asked.time,
-            request=asked.request_id,
-            use_case=release.use_case,
-            version=version,
-            sha256=loaded.served.sha256,
-            categories={},
-            floats={},
-            scores=[],
-            events=asked.request.event_ids,
-            role=role,
-            returned=False,
-            rollout=release.rollout_id,
-            error=f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARACTERS],
-            failed_rows=asked.request.rows,
-        )
-    )
-    server.metrics.failed(release.rollout_id, version, role, 0.0)
+    said = f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARACTERS]
+    record = _record(asked, loaded, role, [], returned=False, error=said)
+    server.log.write(record)
+    server.metrics.failed(record.rollout, version, role, 0.0)

@@ -10,10 +10,10 @@ from typing import Literal
 import polars as pl
 import yaml
 
+from mlops_assets.core.polars_types import POLARS_TYPES
 from mlops_assets.core.spec import (
     EVENT_TIME,
     KNOWN_AT,
-    ColumnType,
     FeatureViewSpec,
     UseCaseSpec,
     problems,
@@ -26,16 +26,6 @@ ViewFunction = Callable[..., pl.DataFrame]
 Known = Mapping[str, str | Mapping[str, str]]
 """When a dataset's values become known, by dataset: the timestamp column after which a row exists,
 or, by column, the timestamp column after which its value does (other columns are always known)."""
-
-_TYPES: Mapping[ColumnType, pl.DataType] = {
-    "string": pl.String(),
-    "bool": pl.Boolean(),
-    "int32": pl.Int32(),
-    "int64": pl.Int64(),
-    "float32": pl.Float32(),
-    "float64": pl.Float64(),
-    "timestamp": pl.Datetime("us", "UTC"),
-}
 
 
 def load_spec(path: Path) -> UseCaseSpec:
@@ -243,12 +233,12 @@ def _difference(
 
 def _columns(spec: UseCaseSpec, view: FeatureViewSpec) -> dict[str, pl.DataType]:
     types = spec.entity_types
-    entity = {column: _TYPES[types.get(column, "string")] for column in view.entity}
+    entity = {column: POLARS_TYPES[types.get(column, "string")] for column in view.entity}
     features = {
         name: pl.String() if kind == "category" else pl.Float32()
         for name, kind in view.features.items()
     }
-    times = dict.fromkeys((EVENT_TIME, KNOWN_AT), _TYPES["timestamp"])
+    times = dict.fromkeys((EVENT_TIME, KNOWN_AT), POLARS_TYPES["timestamp"])
     return {**entity, **times, **features}
 
 

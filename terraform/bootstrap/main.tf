@@ -19,7 +19,7 @@ locals {
 
 resource "aws_s3_bucket" "state" {
   #checkov:skip=CKV_AWS_18:the account's trail, which the environment makes, records what happens to it
-  #checkov:skip=CKV_AWS_144:a lost state is imported again from what is there, docs/runbooks say how; old versions are kept
+  #checkov:skip=CKV_AWS_144:old versions are kept, and what is there can be imported again (docs/disaster-recovery.md)
   #checkov:skip=CKV2_AWS_62:nothing waits for a new state
   bucket = local.name
 

@@ -91,7 +91,10 @@ class _Counter:
         """The environment's lines, one a thing that AWS asks money for."""
         yield from self._network()
         yield from self._nodes()
-        yield self._trainings()
+        months = self.month.use_cases
+        working = [(each, months[each.name]) for each in self.platform.use_cases]
+        yield self._of_trainings(working)
+        yield self._of_tunings(working)
         yield from self._stores()
         yield from self._watching()
 
@@ -106,9 +109,7 @@ class _Counter:
             share * node,
         )
         yield self._of_trainings([(use_case, month)])
-        if month.tunings:
-            most = month.tunings * use_case.tuning_budget
-            yield Line("tuning", f"{month.tunings:g} at its budget", 0, most, most)
+        yield self._of_tunings([(use_case, month)])
         workers = node_share(
             self.environment.run_worker.times(month.runs_at_once), self._node, self.pattern.room
         )
@@ -138,9 +139,9 @@ class _Counter:
             f"{here.interface_endpoints} services in {here.zones} zones",
             here.interface_endpoints * here.zones * self._hours(service("endpoint_hour")),
         )
-        yield self._used(
-            "traffic through endpoints", "GB", self.month.endpoint_gb, service("endpoint_gb")
-        )
+        # Without endpoints their traffic takes the way out.
+        way = "endpoint_gb" if here.interface_endpoints else "nat_gb"
+        yield self._used("traffic to AWS's services", "GB", self.month.endpoint_gb, service(way))
 
     def _nodes(self) -> Iterator[Line]:
         here, disk = self.environment, self.prices.service("disk_gb")
@@ -163,15 +164,11 @@ class _Counter:
         yield Line(
             "nodes of control plane, endpoints, runs",
             f"{nodes} of {self._node} for {pods.cpu:.2f} cores and {pods.memory / 2**30:.1f} GiB "
-            f"of requests; runs add {more:.2g}",
+            "of requests" + (f"; runs add {more:.2g}" if more else ""),
             nodes * each,
             (nodes + more) * each,
             (nodes + more) * each,
         )
-
-    def _trainings(self) -> Line:
-        months = self.month.use_cases
-        return self._of_trainings([(each, months[each.name]) for each in self.platform.use_cases])
 
     def _of_trainings(self, trained: Sequence[tuple[UseCase, UseCasePattern]]) -> Line:
         days = self.prices.hours_per_month / 24
@@ -189,6 +186,11 @@ class _Counter:
             spot,
             on_demand,
         )
+
+    def _of_tunings(self, tuned: Sequence[tuple[UseCase, UseCasePattern]]) -> Line:
+        most = sum(month.tunings * use_case.tuning_budget for use_case, month in tuned)
+        count = sum(month.tunings for _, month in tuned)
+        return Line("tunings", f"{count:g}, each at its budget", 0, most, most)
 
     def _training(self, use_case: UseCase, *, spot: bool) -> float:
         """One training's node and its disk."""

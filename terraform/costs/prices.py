@@ -1,6 +1,5 @@
 """The price table and the working pattern, as terraform/*.yaml say them."""
 
-from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +20,7 @@ class Source(Spec):
     """Where a price is from, and of when."""
 
     what: str
-    date: date
+    date: str
     licence: str
 
 

@@ -19,16 +19,14 @@ def report(bills: Sequence[Bill], platform: Platform, prices: Prices, pattern: P
 
 
 def _introduction(bills: Sequence[Bill], prices: Prices) -> str:
-    dates = sorted(source.date for source in prices.sources.values())
     lines = [
         "# Costs",
         "",
         f"{prices.currency} a month in {prices.region}, of what `terraform/` makes and "
         "`deployments/` runs on it. Written by",
         "`python -m terraform.costs` from the configuration, the price table "
-        "([prices.yaml](prices.yaml), facts of",
-        f"{dates[0]} to {dates[-1]}) and the working pattern "
-        "([working-pattern.yaml](working-pattern.yaml), assumptions);",
+        "([prices.yaml](prices.yaml), each with source and date)",
+        "and the working pattern ([working-pattern.yaml](working-pattern.yaml), assumptions);",
         "a test keeps it current. An estimate: Cost Explorer, by the tags `environment`, `team` "
         "and `use_case`, has the truth.",
         "",
@@ -102,10 +100,10 @@ def _sources(prices: Prices) -> str:
     lines = ["## Where prices are from", "", "| price | of | source |", "|---|---:|---|"]
     for name, price in prices.services.items():
         where = f"{price.source}, {price.test}" if price.test else price.source
-        lines.append(f"| {name.replace('_', ' ')} | {price.price:g} a {price.unit} | {where} |")
+        lines.append(f"| {name.replace('_', ' ')} | {price.price:g} per {price.unit} | {where} |")
     for name, price in prices.databases.items():
         where = f"{price.source}, {price.test}" if price.test else price.source
-        lines.append(f"| PostgreSQL on {name}, one zone | {price.price:g} an hour | {where} |")
+        lines.append(f"| PostgreSQL on {name}, one zone | {price.price:g} per hour | {where} |")
     factor = prices.multi_az
     lines.append(f"| in two zones | {factor.factor:g} times | {factor.source} |")
     lines.append(f"| EC2 instances | as in prices.yaml | {prices.instances.source} |")

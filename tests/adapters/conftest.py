@@ -2,8 +2,11 @@
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from mlops_assets.adapters.lake import Lake
 
 _BUCKET = "lake"
 
@@ -50,3 +53,9 @@ def location(request: pytest.FixtureRequest) -> str:
     if request.param == "s3":
         return str(request.getfixturevalue("s3_bucket"))
     return str(request.getfixturevalue("tmp_path") / "place")
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """A lake where nothing is yet."""
+    return Lake(str(tmp_path / "lake"))

@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 
 from mlops_assets.adapters import chain
 from mlops_assets.adapters import decisions as ledger
-from mlops_assets.adapters.lake import Lake
+from mlops_assets.adapters.chain import Ledgers
 from mlops_assets.core.errors import PermanentError, PlatformError
 from mlops_assets.core.replay import replay, succeeded
 from mlops_assets.core.retraining import policy
@@ -53,22 +53,22 @@ def _decide(history: History, n: int, drift: float, use_case: str = "visits") ->
     return policy(SPEC)(_signals(FIRST + timedelta(days=n), drift, use_case), history, COSTS, now)
 
 
-def _tick(lake: Lake, n: int, drift: float, use_case: str = "visits") -> ledger.Recorded:
-    read = ledger.book(lake, use_case)
-    return ledger.record(lake, read, _decide(read.history, n, drift, use_case))
+def _tick(ledgers: Ledgers, n: int, drift: float, use_case: str = "visits") -> ledger.Recorded:
+    read = ledger.book(ledgers, use_case)
+    return ledger.record(ledgers, read, _decide(read.history, n, drift, use_case))
 
 
 def test_decisions_come_back_with_the_history_that_they_make(tmp_path: Path) -> None:
     """No's and yes's, of the asked use case alone, equal to what was recorded."""
-    lake = Lake(str(tmp_path))
-    assert ledger.book(lake, "visits") == ledger.Book(chain.Chain("visits"))
+    ledgers = Ledgers(str(tmp_path))
+    assert ledger.book(ledgers, "visits") == ledger.Book(chain.Chain("visits"))
     made = []
     for n, drift in enumerate([0.1, 0.3, 0.1]):
-        read = ledger.book(lake, "visits")
+        read = ledger.book(ledgers, "visits")
         made.append(_decide(read.history, n, drift))
-        assert ledger.record(lake, read, made[-1]) == "recorded"
-        assert _tick(lake, n, 0.3, "churn") == "recorded"
-    read = ledger.book(lake, "visits")
+        assert ledger.record(ledgers, read, made[-1]) == "recorded"
+        assert _tick(ledgers, n, 0.3, "churn") == "recorded"
+    read = ledger.book(ledgers, "visits")
     assert list(read.decisions) == made
     assert read.history.last == made[-1]
     assert [t.run_key for t in read.history.trainings] == ["visits:2013-03-02.v1:1"]
@@ -76,27 +76,27 @@ def test_decisions_come_back_with_the_history_that_they_make(tmp_path: Path) -> 
 
 def test_a_repeated_decision_is_recorded_once(tmp_path: Path) -> None:
     """A tick that is retried writes nothing, whether it read before or after the first."""
-    lake = Lake(str(tmp_path))
-    empty = ledger.book(lake, "visits")
+    ledgers = Ledgers(str(tmp_path))
+    empty = ledger.book(ledgers, "visits")
     decision = _decide(empty.history, 0, 0.1)
-    assert ledger.record(lake, empty, decision) == "recorded"
-    assert ledger.record(lake, ledger.book(lake, "visits"), decision) == "known"
-    assert lake.read_log(TABLE).num_rows == 1
-    assert _tick(lake, 0, 0.1) == "known"
-    assert ledger.record(lake, empty, decision) == "known"
-    assert ledger.book(lake, "visits").decisions == (decision,)
+    assert ledger.record(ledgers, empty, decision) == "recorded"
+    assert ledger.record(ledgers, ledger.book(ledgers, "visits"), decision) == "known"
+    assert ledgers.read_log(TABLE).num_rows == 1
+    assert _tick(ledgers, 0, 0.1) == "known"
+    assert ledger.record(ledgers, empty, decision) == "known"
+    assert ledger.book(ledgers, "visits").decisions == (decision,)
 
 
 def test_a_decision_on_an_old_reading_loses(tmp_path: Path) -> None:
     """It is void for every reader, and the use case goes on."""
-    lake = Lake(str(tmp_path))
-    old = ledger.book(lake, "visits")
-    assert _tick(lake, 0, 0.1) == "recorded"
-    assert ledger.record(lake, old, _decide(old.history, 1, 0.3)) == "lost"
-    assert [d.retrain for d in ledger.book(lake, "visits").decisions] == [False]
-    assert ledger.book(lake, "visits").history.trainings == ()
-    assert _tick(lake, 1, 0.3) == "recorded"
-    assert len(ledger.book(lake, "visits").history.trainings) == 1
+    ledgers = Ledgers(str(tmp_path))
+    old = ledger.book(ledgers, "visits")
+    assert _tick(ledgers, 0, 0.1) == "recorded"
+    assert ledger.record(ledgers, old, _decide(old.history, 1, 0.3)) == "lost"
+    assert [d.retrain for d in ledger.book(ledgers, "visits").decisions] == [False]
+    assert ledger.book(ledgers, "visits").history.trainings == ()
+    assert _tick(ledgers, 1, 0.3) == "recorded"
+    assert len(ledger.book(ledgers, "visits").history.trainings) == 1
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -104,23 +104,23 @@ def test_of_evaluators_at_once_one_alone_may_start_the_training(
     tmp_path: Path, begun: bool
 ) -> None:
     """Each has read the same ledger, and decides the same or not; on an absent table too."""
-    lake = Lake(str(tmp_path))
+    ledgers = Ledgers(str(tmp_path))
     if begun:
-        _tick(lake, 0, 0.1)
+        _tick(ledgers, 0, 0.1)
     together = Barrier(4)
 
     def evaluate(n: int) -> ledger.Recorded:
-        read = ledger.book(lake, "visits")
+        read = ledger.book(ledgers, "visits")
         decision = _decide(read.history, 1 + n % 2, 0.3)
         together.wait()
-        return ledger.record(lake, read, decision)
+        return ledger.record(ledgers, read, decision)
 
     with ThreadPoolExecutor(4) as pool:
         results = sorted(pool.map(evaluate, range(4)))
     assert results.count("recorded") == 1
     assert set(results) <= {"recorded", "known", "lost"}
     assert results.count("known") == 1
-    read = ledger.book(lake, "visits")
+    read = ledger.book(ledgers, "visits")
     assert len(read.history.trainings) == 1
     assert len(read.decisions) == 1 + begun
 
@@ -129,17 +129,17 @@ _EVALUATOR = """
 import sys
 sys.path.insert(0, sys.argv[2])
 import test_decisions as here
-read = here.ledger.book(here.Lake(sys.argv[1]), "visits")
+read = here.ledger.book(here.Ledgers(sys.argv[1]), "visits")
 decision = here._decide(read.history, 1, 0.3)
 print("ready", flush=True)
 sys.stdin.readline()
-print(here.ledger.record(here.Lake(sys.argv[1]), read, decision))
+print(here.ledger.record(here.Ledgers(sys.argv[1]), read, decision))
 """
 
 
 def test_of_processes_at_once_one_alone_may_start_the_training(tmp_path: Path) -> None:
     """Two daemons on one lake."""
-    _tick(Lake(str(tmp_path)), 0, 0.1)
+    _tick(Ledgers(str(tmp_path)), 0, 0.1)
     command = [sys.executable, "-c", _EVALUATOR, str(tmp_path), str(Path(__file__).parent)]
     running = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -154,68 +154,68 @@ def test_of_processes_at_once_one_alone_may_start_the_training(tmp_path: Path) -
         process.stdin.flush()
     results = [process.communicate(timeout=60)[0].strip() for process in running]
     assert sorted(results) == ["known", "recorded"]
-    assert len(ledger.book(Lake(str(tmp_path)), "visits").history.trainings) == 1
+    assert len(ledger.book(Ledgers(str(tmp_path)), "visits").history.trainings) == 1
 
 
 def test_a_decision_is_recorded_in_the_book_of_its_use_case(tmp_path: Path) -> None:
     """Nobody's history gets another one's entries."""
-    lake = Lake(str(tmp_path))
+    ledgers = Ledgers(str(tmp_path))
     decision = _decide(History(), 0, 0.3)
     with pytest.raises(PermanentError, match="on the book of churn"):
-        ledger.record(lake, ledger.book(lake, "churn"), decision)
-    assert lake.version(TABLE) == -1
+        ledger.record(ledgers, ledger.book(ledgers, "churn"), decision)
+    assert ledgers.version(TABLE) == -1
 
 
 def test_a_training_is_outstanding_until_its_end_is_recorded(tmp_path: Path) -> None:
     """Its end is recorded once, its start is not reported after it, and it frees the next."""
-    lake = Lake(str(tmp_path))
-    _tick(lake, 0, 0.3)
-    (training,) = outstanding(ledger.book(lake, "visits").history)
+    ledgers = Ledgers(str(tmp_path))
+    _tick(ledgers, 0, 0.3)
+    (training,) = outstanding(ledger.book(ledgers, "visits").history)
     started = training.model_copy(update={"dagster_run_id": "abc"})
-    assert ledger.record_training(lake, started)
-    assert outstanding(ledger.book(lake, "visits").history) == (started,)
+    assert ledger.record_training(ledgers, started)
+    assert outstanding(ledger.book(ledgers, "visits").history) == (started,)
     failed = started.model_copy(update={"outcome": "failed", "ended": started.started, "cost": 0.5})
-    assert ledger.record_training(lake, failed)
-    assert not ledger.record_training(lake, failed)
-    assert not ledger.record_training(lake, started)
-    read = ledger.book(lake, "visits")
+    assert ledger.record_training(ledgers, failed)
+    assert not ledger.record_training(ledgers, failed)
+    assert not ledger.record_training(ledgers, started)
+    read = ledger.book(ledgers, "visits")
     assert read.history.trainings == (failed,)
     assert _decide(read.history, 0, 0.3).attempt == 2
 
 
 def test_the_same_evaluation_after_a_training_ended_is_another_decision(tmp_path: Path) -> None:
     """On a clock that stands still, the end of a training is news."""
-    lake = Lake(str(tmp_path))
-    _tick(lake, 0, 0.3)
-    (training,) = outstanding(ledger.book(lake, "visits").history)
+    ledgers = Ledgers(str(tmp_path))
+    _tick(ledgers, 0, 0.3)
+    (training,) = outstanding(ledger.book(ledgers, "visits").history)
     end = {"outcome": "failed", "ended": training.started, "cost": 0.5}
-    ledger.record_training(lake, training.model_copy(update=end))
-    assert _tick(lake, 0, 0.3) == "recorded"
-    assert [t.attempt for t in ledger.book(lake, "visits").history.trainings] == [1, 2]
+    ledger.record_training(ledgers, training.model_copy(update=end))
+    assert _tick(ledgers, 0, 0.3) == "recorded"
+    assert [t.attempt for t in ledger.book(ledgers, "visits").history.trainings] == [1, 2]
 
 
 def test_trainings_end_while_others_decide(tmp_path: Path) -> None:
     """Both land: the end is written again when a decision came first."""
-    lake = Lake(str(tmp_path))
+    ledgers = Ledgers(str(tmp_path))
     for name in ("a", "b", "c"):
-        _tick(lake, 0, 0.3, name)
+        _tick(ledgers, 0, 0.3, name)
     together = Barrier(3)
 
     def end(name: str) -> bool:
-        (training,) = outstanding(ledger.book(lake, name).history)
+        (training,) = outstanding(ledger.book(ledgers, name).history)
         together.wait()
-        return ledger.record_training(lake, succeeded(training, COSTS))
+        return ledger.record_training(ledgers, succeeded(training, COSTS))
 
     with ThreadPoolExecutor(3) as pool:
         assert all(pool.map(end, ("a", "b", "c")))
-    found = [ledger.book(lake, name) for name in ("a", "b", "c")]
+    found = [ledger.book(ledgers, name) for name in ("a", "b", "c")]
     assert all(outstanding(one.history) == () for one in found)
 
 
-def _rewritten(lake: Lake, tmp_path: Path, change: Any) -> Lake:
+def _rewritten(ledgers: Ledgers, tmp_path: Path, change: Any) -> Ledgers:
     """Another lake whose ledger has the rows that ``change`` makes of this one's."""
-    other = Lake(str(tmp_path / "rewritten"))
-    other.append(TABLE, change(lake.read_log(TABLE)))
+    other = Ledgers(str(tmp_path / "rewritten"))
+    other.append(TABLE, change(ledgers.read_log(TABLE)))
     return other
 
 
@@ -229,12 +229,12 @@ def _with(table: pa.Table, column: str, row: int, value: object) -> pa.Table:
 
 
 @pytest.fixture
-def filled(tmp_path: Path) -> Lake:
+def filled(tmp_path: Path) -> Ledgers:
     """A ledger of three entries."""
-    lake = Lake(str(tmp_path / "lake"))
+    ledgers = Ledgers(str(tmp_path / "lake"))
     for n, drift in enumerate([0.1, 0.3, 0.1]):
-        _tick(lake, n, drift)
-    return lake
+        _tick(ledgers, n, drift)
+    return ledgers
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def filled(tmp_path: Path) -> Lake:
     ],
 )
 def test_an_entry_that_was_cut_or_changed_is_named(
-    filled: Lake, tmp_path: Path, column: str, row: int, value: object
+    filled: Ledgers, tmp_path: Path, column: str, row: int, value: object
 ) -> None:
     """Nothing is decided on it any more."""
     other = _rewritten(filled, tmp_path, lambda table: _with(table, column, row, value))
@@ -261,7 +261,7 @@ def test_an_entry_that_was_cut_or_changed_is_named(
 
 @pytest.mark.parametrize("row", [0, 1])
 def test_a_missing_entry_is_named_by_the_one_after_it(
-    filled: Lake, tmp_path: Path, row: int
+    filled: Ledgers, tmp_path: Path, row: int
 ) -> None:
     """A gap is no history."""
     other = _rewritten(
@@ -271,7 +271,7 @@ def test_a_missing_entry_is_named_by_the_one_after_it(
         ledger.book(other, "visits")
 
 
-def test_a_ledger_whose_last_file_is_cut_is_named(filled: Lake) -> None:
+def test_a_ledger_whose_last_file_is_cut_is_named(filled: Ledgers) -> None:
     """Never an empty or a shorter history."""
     folder = Path(filled.root) / TABLE
     newest = max(folder.glob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
@@ -280,7 +280,7 @@ def test_a_ledger_whose_last_file_is_cut_is_named(filled: Lake) -> None:
         ledger.book(filled, "visits")
 
 
-def test_a_ledger_whose_last_commit_is_cut_is_refused(filled: Lake) -> None:
+def test_a_ledger_whose_last_commit_is_cut_is_refused(filled: Ledgers) -> None:
     """The log that names the files, as well as the files."""
     log = Path(filled.root) / TABLE / "_delta_log"
     newest = max(log.glob("*.json"))
@@ -289,9 +289,9 @@ def test_a_ledger_whose_last_commit_is_cut_is_refused(filled: Lake) -> None:
         ledger.book(filled, "visits")
 
 
-def test_the_ledger_of_another_use_case_is_refused(filled: Lake) -> None:
+def test_the_ledger_of_another_use_case_is_refused(filled: Ledgers) -> None:
     """As after a folder was copied."""
-    other = Lake(f"{filled.root}-copied")
+    other = Ledgers(f"{filled.root}-copied")
     other.append(ledger.table("churn"), filled.read_log(TABLE))
     with pytest.raises(PermanentError, match="is of use case 'visits'"):
         ledger.book(other, "churn")
@@ -299,34 +299,34 @@ def test_the_ledger_of_another_use_case_is_refused(filled: Lake) -> None:
 
 def test_the_ledger_is_kept_in_few_files(tmp_path: Path) -> None:
     """Reading costs by file, and each commit makes one."""
-    lake = Lake(str(tmp_path))
+    ledgers = Ledgers(str(tmp_path))
     most = 0
     for n in range(25):
-        assert _tick(lake, n, 0.1) == "recorded"
+        assert _tick(ledgers, n, 0.1) == "recorded"
         files = DeltaTable(str(tmp_path / TABLE)).file_uris()
         most = max(most, len(files))
     assert most <= 11
-    assert len(ledger.book(lake, "visits").decisions) == 25
+    assert len(ledger.book(ledgers, "visits").decisions) == 25
 
 
 def test_an_entry_of_another_release_is_named(tmp_path: Path) -> None:
     """A sound row that holds no decision of this one."""
-    lake = Lake(str(tmp_path))
+    ledgers = Ledgers(str(tmp_path))
     row = chain.row_of(
         ledger.LEDGER,
-        ledger.book(lake, "visits").chain,
+        ledger.book(ledgers, "visits").chain,
         "decision",
         datetime(2013, 3, 1, tzinfo=UTC),
         '{"a": 1}',
         inputs="",
         retrain=False,
     )
-    lake.append(TABLE, pa.Table.from_pylist([row], schema=chain.schema(ledger.LEDGER)))
+    ledgers.append(TABLE, pa.Table.from_pylist([row], schema=chain.schema(ledger.LEDGER)))
     with pytest.raises(PermanentError, match=r"entry 0 of ledger .*is no decision of this release"):
-        ledger.book(lake, "visits")
+        ledger.book(ledgers, "visits")
 
 
-def test_compaction_does_not_change_the_ledger(filled: Lake) -> None:
+def test_compaction_does_not_change_the_ledger(filled: Ledgers) -> None:
     """Nor who wins after it."""
     before = ledger.book(filled, "visits")
     filled.compact(TABLE)
@@ -338,7 +338,7 @@ def test_compaction_does_not_change_the_ledger(filled: Lake) -> None:
 
 def test_decisions_through_the_ledger_equal_the_replayed_ones(tmp_path: Path) -> None:
     """The live path, lake and JSON included, on the same history."""
-    lake = Lake(str(tmp_path))
+    ledgers = Ledgers(str(tmp_path))
     days = [FIRST + timedelta(days=n) for n in range(12)]
     drifts = dict(
         zip(days, [0.1, 0.3, 0.1, 0.3, 0.1, 0.1, 0.1, 0.3, 0.3, 0.1, 0.3, 0.1], strict=True)
@@ -353,24 +353,24 @@ def test_decisions_through_the_ledger_equal_the_replayed_ones(tmp_path: Path) ->
     )
     trained_until, version = FIRST, 1
     for day in days:
-        read = ledger.book(lake, "visits")
+        read = ledger.book(ledgers, "visits")
         signals = signals_of(day, trained_until, trained_until).model_copy(
             update={"champion_version": version}
         )
         now = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
         decision = policy(SPEC)(signals, read.history, COSTS, now)
-        assert ledger.record(lake, read, decision) == "recorded"
+        assert ledger.record(ledgers, read, decision) == "recorded"
         if decision.retrain:
-            (training,) = outstanding(ledger.book(lake, "visits").history)
-            ledger.record_training(lake, succeeded(training, COSTS))
+            (training,) = outstanding(ledger.book(ledgers, "visits").history)
+            ledger.record_training(ledgers, succeeded(training, COSTS))
             trained_until, version = day + timedelta(days=1), version + 1
-    read = ledger.book(lake, "visits")
+    read = ledger.book(ledgers, "visits")
     assert read.decisions == walked.decisions
     assert read.history.trainings == walked.trainings
     assert len(walked.trainings) == 4
 
 
-def test_the_history_is_a_table_with_the_latest_first(filled: Lake) -> None:
+def test_the_history_is_a_table_with_the_latest_first(filled: Ledgers) -> None:
     """One line a decision, at most so many, and a bar in a reason does not break it."""
     made = list(ledger.book(filled, "visits").decisions)
     made[2] = made[2].model_copy(update={"reasons": ("a | b",)})

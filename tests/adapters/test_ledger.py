@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from mlops_assets.adapters import chain, ledger
+from mlops_assets.adapters.chain import Ledgers
 from mlops_assets.adapters.lake import Lake
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.records import PromotionRecord
@@ -33,22 +34,22 @@ def _decision(version: int, decision: str = "promoted", **changes: object) -> Pr
 
 def test_decisions_come_back_in_the_order_of_recording(tmp_path: Path) -> None:
     """Equal to what was recorded, of the asked use case alone."""
-    lake = Lake(str(tmp_path))
-    assert ledger.decisions(lake, "flight_delays") == []
+    ledgers = Ledgers(str(tmp_path))
+    assert ledger.decisions(ledgers, "flight_delays") == []
     entries = [_decision(2), _decision(1, "held"), _decision(3, "refused")]
     for entry in [*entries, _decision(9, use_case="churn")]:
-        assert ledger.record(lake, entry)
-    assert ledger.decisions(lake, "flight_delays") == entries
+        assert ledger.record(ledgers, entry)
+    assert ledger.decisions(ledgers, "flight_delays") == entries
 
 
 def test_a_repeated_decision_is_recorded_once(tmp_path: Path) -> None:
     """Another time and run make no other decision; nothing is written."""
-    lake = Lake(str(tmp_path))
-    assert ledger.record(lake, _decision(1))
-    before = lake.read_log(TABLE)
+    ledgers = Ledgers(str(tmp_path))
+    assert ledger.record(ledgers, _decision(1))
+    before = ledgers.read_log(TABLE)
     again = _decision(1, decided_at=datetime(2014, 1, 1, tzinfo=UTC), dagster_run_id="retry")
-    assert not ledger.record(lake, again)
-    assert lake.read_log(TABLE).equals(before)
+    assert not ledger.record(ledgers, again)
+    assert ledgers.read_log(TABLE).equals(before)
 
 
 @pytest.mark.parametrize("change", [{"decision": "held"}, {"evaluation_digest": "another"}])
@@ -56,28 +57,28 @@ def test_another_outcome_or_evaluation_is_another_decision(
     tmp_path: Path, change: dict[str, object]
 ) -> None:
     """The ledger keeps the history of a version, not its last state."""
-    lake = Lake(str(tmp_path))
-    ledger.record(lake, _decision(1))
-    assert ledger.record(lake, _decision(1, **change))
-    assert lake.read_log(TABLE).num_rows == 2
+    ledgers = Ledgers(str(tmp_path))
+    ledger.record(ledgers, _decision(1))
+    assert ledger.record(ledgers, _decision(1, **change))
+    assert ledgers.read_log(TABLE).num_rows == 2
 
 
 def test_of_two_that_record_at_once_one_counts(tmp_path: Path) -> None:
     """Both read before either wrote: the second one's entry is void, and it hears so."""
-    lake = Lake(str(tmp_path))
-    ledger.record(lake, _decision(1))
-    read = ledger.book(lake, "flight_delays")
-    assert ledger.append(lake, read, _decision(2))[0]
-    counts, after = ledger.append(lake, read, _decision(3))
+    ledgers = Ledgers(str(tmp_path))
+    ledger.record(ledgers, _decision(1))
+    read = ledger.book(ledgers, "flight_delays")
+    assert ledger.append(ledgers, read, _decision(2))[0]
+    counts, after = ledger.append(ledgers, read, _decision(3))
     assert not counts
     assert [entry.version for entry in after.gate] == [1, 2]
-    assert ledger.append(lake, after, _decision(3))[0]
-    assert [entry.version for entry in ledger.decisions(lake, "flight_delays")] == [1, 2, 3]
+    assert ledger.append(ledgers, after, _decision(3))[0]
+    assert [entry.version for entry in ledger.decisions(ledgers, "flight_delays")] == [1, 2, 3]
 
 
 def test_what_is_read_again_is_what_another_process_wrote(tmp_path: Path) -> None:
     """What this one remembers of the ledger does not hide it."""
-    ours, theirs = Lake(str(tmp_path)), Lake(f"{tmp_path}/../{tmp_path.name}")
+    ours, theirs = Ledgers(str(tmp_path)), Ledgers(f"{tmp_path}/../{tmp_path.name}")
     ledger.record(ours, _decision(1))
     ledger.record(theirs, _decision(2))
     assert [entry.version for entry in ledger.decisions(ours, "flight_delays")] == [1, 2]
@@ -85,9 +86,9 @@ def test_what_is_read_again_is_what_another_process_wrote(tmp_path: Path) -> Non
 
 def test_columns_can_be_queried_without_the_record(tmp_path: Path) -> None:
     """Whoever reads the table elsewhere finds the version, the decision and the time."""
-    lake = Lake(str(tmp_path))
-    ledger.record(lake, _decision(1))
-    (row,) = lake.read_log(TABLE).to_pylist()
+    ledgers = Ledgers(str(tmp_path))
+    ledger.record(ledgers, _decision(1))
+    (row,) = ledgers.read_log(TABLE).to_pylist()
     assert json.loads(row["record"])["dagster_run_id"] == "run 1"
     assert (row["use_case"], row["kind"], row["version"], row["decision"], row["at"]) == (
         *("flight_delays", "gate", 1, "promoted"),
@@ -97,23 +98,35 @@ def test_columns_can_be_queried_without_the_record(tmp_path: Path) -> None:
 
 def test_an_entry_that_is_no_decision_is_named(tmp_path: Path) -> None:
     """A damaged ledger is an error, never an empty history."""
-    lake = Lake(str(tmp_path))
+    ledgers = Ledgers(str(tmp_path))
     empty = chain.Chain("flight_delays")
     now = datetime(2013, 4, 1, tzinfo=UTC)
     row = chain.row_of(ledger.LEDGER, empty, "gate", now, "{}", version=1, decision="promoted")
-    lake.append(TABLE, pa.Table.from_pylist([row], schema=chain.schema(ledger.LEDGER)))
+    ledgers.append(TABLE, pa.Table.from_pylist([row], schema=chain.schema(ledger.LEDGER)))
     with pytest.raises(PermanentError, match=r"entry 0 of ledger .*is no gate of this release"):
-        ledger.decisions(lake, "flight_delays")
+        ledger.decisions(ledgers, "flight_delays")
+
+
+def test_no_file_of_a_ledger_is_vacuumed(tmp_path: Path) -> None:
+    """Nothing of it is ever deleted, whoever asks and by whatever name of the place."""
+    ledgers = Ledgers(str(tmp_path))
+    for version in range(1, 13):
+        ledger.record(ledgers, _decision(version))
+    before = sorted(tmp_path.rglob("*"))
+    for place in (ledgers, Lake(str(tmp_path))):
+        with pytest.raises(PermanentError, match="promotions is a ledger"):
+            place.vacuum(TABLE, [], 0)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_changed_entry_is_found(tmp_path: Path) -> None:
     """Nobody rewrites who was promoted."""
-    lake = Lake(str(tmp_path))
-    ledger.record(lake, _decision(1))
-    rows = lake.read_log(TABLE)
+    ledgers = Ledgers(str(tmp_path))
+    ledger.record(ledgers, _decision(1))
+    rows = ledgers.read_log(TABLE)
     at = rows.schema.get_field_index("version")
     changed = rows.set_column(at, rows.schema.field(at), pa.array([7]))
-    other = Lake(str(tmp_path / "other"))
+    other = Ledgers(str(tmp_path / "other"))
     other.append(TABLE, changed)
     with pytest.raises(PermanentError, match="which forgets what was served when"):
         ledger.decisions(other, "flight_delays")

@@ -32,6 +32,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis of the tests' own, without a disk."""
     binary = shutil.which("redis-server")
     if binary is None:
+        # Redis is a program, no Python package. The same tests run on the other stores without it.
         pytest.skip("NOT TESTED on Redis: there is no redis-server; apt-get install redis-server")
     folder, port = tmp_path_factory.mktemp("redis"), free_port()
 

@@ -24,12 +24,12 @@ from dagster._core.test_utils import (
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._daemon.sensor import execute_sensor_iteration
+from lifecycle_support import places_under
 from retraining_support import SENSOR, Live, retrained
 
 from mlops_assets.adapters import decisions
 from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.retraining_records import outstanding
-from mlops_assets.lifecycle.platform import Places
 
 DAY = date(2024, 4, 11)
 MORNING = datetime(2024, 4, 12, 1, tzinfo=UTC)
@@ -49,7 +49,7 @@ def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
     """A use case whose newest day asks for a retraining."""
     monkeypatch.setenv("MLOPS_CLOCK", str(tmp_path / "clock.json"))
     with dg.DagsterInstance.ephemeral() as instance:
-        yield _drifted(Live(retrained(), Places.under(tmp_path), instance, tmp_path / "clock.json"))
+        yield _drifted(Live(retrained(), places_under(tmp_path), instance, tmp_path / "clock.json"))
 
 
 def test_a_tick_that_dies_after_its_decision_loses_no_training(live: Live) -> None:
@@ -91,11 +91,11 @@ _TICK = """
 import sys
 from pathlib import Path
 import dagster as dg
+from lifecycle_support import places_under
 from retraining_support import Live, retrained
-from mlops_assets.lifecycle.platform import Places
 folder = Path(sys.argv[1])
 with dg.DagsterInstance.ephemeral() as instance:
-    live = Live(retrained(), Places.under(folder), instance, folder / "clock.json")
+    live = Live(retrained(), places_under(folder), instance, folder / "clock.json")
     print("ready", flush=True)
     sys.stdin.readline()
     found = live.look(None)
@@ -185,7 +185,7 @@ def test_a_clock_that_goes_back_starts_nothing(live: Live) -> None:
 
 
 def _ledger(live: Live) -> Path:
-    return Path(live.places.lake) / decisions.table("visits")
+    return Path(live.places.ledgers) / decisions.table("visits")
 
 
 def test_a_ledger_whose_last_entry_is_cut_is_not_decided_on(live: Live) -> None:
@@ -289,7 +289,7 @@ def test_dagsters_daemon_starts_one_run_wherever_it_crashes(
     monkeypatch.setenv("RETRAINING_STATE", str(tmp_path))
     (tmp_path / "instance").mkdir()
     with _daemon(tmp_path) as (instance, look):
-        live = Live(retrained(), Places.under(tmp_path), instance, tmp_path / "clock.json")
+        live = Live(retrained(), places_under(tmp_path), instance, tmp_path / "clock.json")
         _drifted(live)
         for n, crash in enumerate(["TICK_HELD", "RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED"]):
             live.at(MORNING + timedelta(days=n))

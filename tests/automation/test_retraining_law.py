@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pytest
+from lifecycle_support import places_under
 from retraining_support import Live, drift_record, performance_record, retrained
 
 from mlops_assets.adapters.prices import costs_of
@@ -15,7 +16,6 @@ from mlops_assets.core.retraining import policy
 from mlops_assets.core.retraining_records import History, Signals
 from mlops_assets.core.signals import signals_of
 from mlops_assets.core.windows import day_start
-from mlops_assets.lifecycle.platform import Places
 
 FIRST = date(2024, 3, 22)
 TRAINED = date(2024, 3, 19)
@@ -101,7 +101,7 @@ def test_replayed_decisions_equal_the_live_ones(
         promotes=promotes,
     )
     with dg.DagsterInstance.ephemeral() as instance:
-        live = Live(spec, Places.under(tmp_path), instance, tmp_path / "clock.json")
+        live = Live(spec, places_under(tmp_path), instance, tmp_path / "clock.json")
         trained, version = TRAINED, 1
         live.champion(version, trained)
         for day in DAYS:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from lifecycle_support import Project
+from lifecycle_support import Project, places_under
 from retraining_support import (
     SENSOR,
     drift_record,
@@ -22,7 +22,6 @@ from mlops_assets.core.records import PromotionRecord
 from mlops_assets.core.retraining_records import Training
 from mlops_assets.core.rollout_state import EndpointRecord
 from mlops_assets.core.spec import EndpointSpec
-from mlops_assets.lifecycle.platform import Places
 from mlops_assets.replay.ticks import Daemon
 
 STAGES = ["training_set", "model", "evaluation", "promotion", "endpoint"]
@@ -40,8 +39,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int) -> 
         update={"endpoint": EndpointSpec(port=free_port)}
     )
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Project(spec, Places.under(tmp_path), instance, tmp_path / "faults.json")
-    local.stop("visits", Places.under(tmp_path).endpoints)
+        yield Project(spec, places_under(tmp_path), instance, tmp_path / "faults.json")
+    local.stop("visits", places_under(tmp_path).endpoints)
 
 
 def _at(project: Project, moment: datetime) -> None:
@@ -58,7 +57,7 @@ def _tells(project: Project, day: date, version: int, drift: float) -> None:
 
 
 def _trainings(project: Project) -> tuple[Training, ...]:
-    return decisions.book(project.lake, "visits").history.trainings
+    return decisions.book(project.ledgers, "visits").history.trainings
 
 
 @pytest.mark.slow
@@ -90,11 +89,11 @@ def test_a_signal_becomes_a_served_version(project: Project) -> None:
     assert 0 < training.seconds < 300
     assert training.cost is not None
     assert training.cost > 0
-    taken = decisions.book(project.lake, "visits").taken
+    taken = decisions.book(project.ledgers, "visits").taken
     _at(project, MORNING + timedelta(days=1))
     _tells(project, DAY + timedelta(days=1), 2, 0.05)
     assert daemon.tick(SENSOR) == []
-    read = decisions.book(project.lake, "visits")
+    read = decisions.book(project.ledgers, "visits")
     assert read.taken == taken + 1
     assert read.history.last is not None
     assert read.history.last.reasons == ("drift 0.05 is not above 0.2",)
@@ -117,7 +116,7 @@ def test_a_run_that_fails_is_tried_again_and_then_given_up(project: Project) -> 
         (2, "failed"),
         (3, "failed"),
     ]
-    said = [d.reasons for d in decisions.book(project.lake, "visits").decisions]
+    said = [d.reasons for d in decisions.book(project.ledgers, "visits").decisions]
     assert any("is given up: attempt 3 failed, which was the last" in " ".join(s) for s in said)
     champion = documents.read(project.places.documents, "visits", "promotion", PromotionRecord)
     assert champion is not None

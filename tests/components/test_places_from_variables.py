@@ -26,6 +26,16 @@ def test_variables_are_read_when_a_stage_needs_them(places: Places) -> None:
     assert platform.documents_url == "s3://bucket/MLOPS_DOCUMENTS_URL"
 
 
+def test_ledgers_are_where_their_variable_says_or_else_in_the_lake(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One place tells every stage, sensor and command; alone the variable may be missing."""
+    assert platform_at(places).ledgers().root == "s3://bucket/MLOPS_LEDGER_URL"
+    platform_at.cache_clear()
+    monkeypatch.delenv("MLOPS_LEDGER_URL")
+    assert platform_at(places).ledgers().root == platform_at(places).lake_url
+
+
 def test_a_variable_that_is_missing_is_named(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:

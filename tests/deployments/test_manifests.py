@@ -43,6 +43,7 @@ def all_fit(documents, version):
             without.add(document["kind"])
     assert without <= CUSTOM
     if without:
+        # They are other projects', too large for this repository; Kubernetes' own are a package.
         pytest.skip(f"no schemas of {', '.join(sorted(without))}: {SHARED} is missing")
 
 
@@ -69,6 +70,7 @@ def test_a_field_that_kubernetes_does_not_know_is_an_error():
     pool = copy.deepcopy(named(part("aws"), "NodePool", "gpu-spot"))
     pool["spec"]["template"]["spec"]["taint"] = []
     if not (SHARED / "schemas").exists():
+        # As above: a node pool is Karpenter's.
         pytest.skip(f"no schemas of custom resources: {SHARED} is missing")
     (problem,) = schema_problems(pool, VERSIONS[0])
     assert "taint" in problem

@@ -39,6 +39,7 @@ def closed(schema: Any) -> Any:
 def problems(document: dict[str, Any]) -> list[str]:
     """What the chart's schema says against ``document``."""
     if not SCHEMA.exists():
+        # It comes with the chart, which is downloaded from elsewhere and is not in this repository.
         pytest.skip(f"no schema of the chart's values at {SCHEMA}")
     schema = closed(json.loads(SCHEMA.read_text()))
     schema["additionalProperties"] = False

@@ -206,7 +206,7 @@ def test_stages_that_were_killed_one_after_the_other_end_in_one_version_and_one_
     [version] = registry.versions("visits")
     with instance_of(tmp_path) as instance:
         project = make_project(tmp_path, instance, free_port)
-        assert [d.decision for d in ledger.decisions(project.lake, "visits")] == ["promoted"]
+        assert [d.decision for d in ledger.decisions(project.ledgers, "visits")] == ["promoted"]
         assert list(project.lake.states("visits/predictions")) == ["2024-04-10"]
         assert len(project.lake.states("visits/training_sets")) == 1
         frame = read_training_set(project.spec, project.lake, version.training_set)

@@ -220,7 +220,7 @@ def test_a_newer_challenger_supersedes_an_older_one(stage: Stage) -> None:
     assert abort.decision.reasons[0] == "superseded by version 3"
     assert isinstance(begun, Begun)
     assert (begun.by, begun.rollout.challenger) == ("ann", 3)
-    everything = ledger.everything(stage.project.lake, "visits")
+    everything = ledger.everything(stage.project.ledgers, "visits")
     waits = [one for one in everything if one not in stage.book.records]
     assert [one.decision.action for one in waits if isinstance(one, Decided)] == ["wait"]
     assert folded(everything) == stage.book.state

@@ -35,7 +35,7 @@ def test_a_newer_model_is_judged_against_the_champion_and_replaces_it_in_the_run
     served = 2 if promotion.decision == "promoted" else 1
     assert after.release.champion.version == served
     assert promotion.previous_version == 1
-    decisions = ledger.decisions(project.lake, "visits")
+    decisions = ledger.decisions(project.ledgers, "visits")
     assert [(d.version, d.decision) for d in decisions] == [
         (1, "promoted"),
         (2, promotion.decision),

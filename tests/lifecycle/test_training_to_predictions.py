@@ -131,10 +131,12 @@ def test_the_model_beats_the_base_rate_and_is_promoted(line: Line) -> None:
 
 def test_the_decision_is_in_the_ledger_once_however_often_it_is_made(line: Line) -> None:
     """Materializing promotion again records nothing new."""
-    before = ledger.decisions(line.project.lake, "visits")
+    before = ledger.decisions(line.project.ledgers, "visits")
     assert [d.decision for d in before] == ["promoted"]
     assert line.project.run(["promotion"]).success
-    assert len(ledger.decisions(line.project.lake, "visits")) == 1
+    assert len(ledger.decisions(line.project.ledgers, "visits")) == 1
+    # They are in a place of their own.
+    assert line.project.lake.version(ledger.table("visits")) == -1
 
 
 def test_a_promotion_killed_before_the_alias_moved_is_completed_by_the_next_run(
@@ -150,7 +152,15 @@ def test_a_promotion_killed_before_the_alias_moved_is_completed_by_the_next_run(
     champion = line.tracking.champion("visits")
     assert champion is not None
     assert champion.version == line.model.version
-    assert len(ledger.decisions(line.project.lake, "visits")) == 1
+    assert len(ledger.decisions(line.project.ledgers, "visits")) == 1
+
+
+def test_what_servers_looked_up_goes_with_the_use_cases_online_features(line: Line) -> None:
+    """Once `online:` is gone from defs.yaml, with the endpoint's next materialization."""
+    document = Path(line.project.places.endpoints) / "visits" / "online.json"
+    document.write_text("{}")
+    assert line.project.run(["endpoint"]).success
+    assert not document.exists()
 
 
 def _infer(line: Line) -> tuple[list[str], list[float]]:

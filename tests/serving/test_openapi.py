@@ -1,12 +1,9 @@
 """The OpenAPI document: valid, of the model that is served, and what fuzzing by it finds."""
 
 import re
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
-import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -19,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from serving_support import ServerProcess, make_release, running_server, write_release
+from serving_support import ServerProcess
 
 EXAMPLES = 40
 """Examples of each operation, good and bad; ten times as many found nothing more."""
@@ -36,18 +33,6 @@ CHECKS = (
 def as_bytes(_: object, value: object) -> bytes:
     """Bodies that are no JSON go out as they are."""
     return value if isinstance(value, bytes) else str(value).encode(errors="surrogatepass")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server process of the tiny model."""
-    folder: Path = tmp_path_factory.mktemp("server")
-    write_release(folder / "release.json", make_release(folder))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with running_server(folder, port) as server:
-        yield server
 
 
 def test_the_document_is_valid_and_names_the_models_inputs(tmp_path: Path) -> None:

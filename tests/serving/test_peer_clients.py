@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
@@ -16,7 +14,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSRequest
 from botocore.config import Config
 from botocore.httpsession import URLLib3Session
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
-from serving_support import ServerProcess, make_release, running_server, tiny_model, write_release
+from serving_support import ServerProcess, tiny_model
 
 from mlops_assets.core.inference import encode, load_model, predict
 from mlops_assets.core.records import Signature
@@ -35,18 +33,6 @@ def expected() -> list[float]:
     columns = {name: ROWS[name].tolist() for name in ROWS}
     signature: Signature = model.signature
     return predict(model, encode(columns, signature)).tolist()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server process of the tiny model."""
-    folder: Path = tmp_path_factory.mktemp("server")
-    write_release(folder / "release.json", make_release(folder))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with running_server(folder, port) as server:
-        yield server
 
 
 @pytest.fixture

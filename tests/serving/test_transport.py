@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from services import free_port
 from serving_support import (
     ServerProcess,
     infer_body,
@@ -35,13 +36,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     options = "--header-timeout 0.5 --read-timeout 0.5 --keep-alive 1 --max-connections 40"
     with running_server(folder, free_port(), *options.split(), "--max-body-mb", "1") as server:
         yield server
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager

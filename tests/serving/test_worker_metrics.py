@@ -1,7 +1,6 @@
 """Several workers on one port: their numbers are joined, whichever of them is asked."""
 
 import re
-import socket
 from collections import Counter
 from pathlib import Path
 from urllib.request import urlopen
@@ -11,13 +10,12 @@ from serving_support import infer_body, make_release, running_server, wait_for, 
 REQUESTS = 40
 
 
-def test_the_numbers_of_all_workers_are_joined_whichever_is_asked(tmp_path: Path) -> None:
+def test_the_numbers_of_all_workers_are_joined_whichever_is_asked(
+    tmp_path: Path, free_port: int
+) -> None:
     """Each connection goes to one of them; all tell the same, which is what was asked of all."""
     write_release(tmp_path / "release.json", make_release(tmp_path))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with running_server(tmp_path, port, "--workers", "2") as server:
+    with running_server(tmp_path, free_port, "--workers", "2") as server:
 
         def metrics() -> str:
             return urlopen(f"{server.url}/metrics", timeout=20).read().decode()  # noqa: S310

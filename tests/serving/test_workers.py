@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+from services import free_port
 from serving_support import (
     ServerProcess,
     infer_body,
@@ -19,13 +20,6 @@ from serving_support import (
 )
 
 INFER = "/v2/models/flights/infer"
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def workers_of(server: ServerProcess) -> set[int]:
@@ -113,7 +107,10 @@ def test_a_worker_that_is_killed_comes_back_and_the_others_answer_meanwhile(
 def test_sigterm_ends_all_workers_without_a_failed_request(tmp_path: Path) -> None:
     """Clients in the middle of their traffic are answered, and told to connect anew."""
     write_release(tmp_path / "release.json", make_release(tmp_path))
-    with running_server(tmp_path, free_port(), "--workers", "2") as server, Traffic(server) as load:
+    with (
+        running_server(tmp_path, free_port(), "--workers", "2") as server,
+        Traffic(server) as load,
+    ):
         wait_for(lambda: load.answered > 50)
         children = workers_of(server)
         server.process.terminate()

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 import yaml
 
+from mlops_assets.adapters.chain import Ledgers
 from mlops_assets.adapters.functions import Functions
 from mlops_assets.adapters.lake import Lake
 from mlops_assets.core.spec import UseCaseSpec
@@ -45,6 +46,11 @@ class Project:
     def lake(self) -> Lake:
         """The project's tables."""
         return Lake(self.places.lake)
+
+    @property
+    def ledgers(self) -> Ledgers:
+        """The project's ledgers."""
+        return ledgers_of(self.places)
 
     def faults(self, by_day: Mapping[str, str]) -> None:
         """What the source does wrong from now on."""
@@ -87,6 +93,16 @@ class Project:
         return set(self.instance.get_materialized_partitions(self.key(name)))
 
 
+def places_under(folder: Path) -> Places:
+    """Everything in one folder, with the ledgers elsewhere than the lake, as in production."""
+    return replace(Places.under(folder), ledgers=str(folder / "ledgers"))
+
+
+def ledgers_of(places: Places) -> Ledgers:
+    """The ledgers of ``places``."""
+    return Ledgers(places.ledgers or places.lake)
+
+
 def make_project(folder: Path, instance: dg.DagsterInstance, port: int) -> Project:
     """A project with nothing in it."""
-    return Project(spec_of_visits(port), Places.under(folder), instance, folder / "faults.json")
+    return Project(spec_of_visits(port), places_under(folder), instance, folder / "faults.json")

@@ -128,6 +128,7 @@ def _kubectl(old_will_do: bool) -> str:
     for program in found:
         if old_will_do or _version(program) >= _LISTS_OF_FOLDERS:
             return program
+    # kubectl is a program, no Python package: where there is none, the files alone are checked.
     pytest.skip(
         "no kubectl on the PATH, so that overlays are not rendered"
         if not found

@@ -11,10 +11,11 @@ import dagster as dg
 import yaml
 from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.storage.dagster_run import DagsterRun
+from lifecycle_support import ledgers_of
 
 from mlops_assets import clock
 from mlops_assets.adapters import decisions, documents
-from mlops_assets.adapters.lake import Lake
+from mlops_assets.adapters.chain import Ledgers
 from mlops_assets.core.monitoring_records import DriftRecord, LossRecord, PerformanceRecord
 from mlops_assets.core.records import ModelRecord, PromotionRecord, TrainingSetRecord
 from mlops_assets.core.retraining_spec import RetrainingSpec
@@ -171,14 +172,14 @@ class Live:
         self.definitions = definitions_of(self.spec, self.places)
 
     @property
-    def lake(self) -> Lake:
+    def ledgers(self) -> Ledgers:
         """Where the ledger is."""
-        return Lake(self.places.lake)
+        return ledgers_of(self.places)
 
     @property
     def book(self) -> decisions.Book:
         """The ledger."""
-        return decisions.book(self.lake, "visits")
+        return decisions.book(self.ledgers, "visits")
 
     def at(self, moment: datetime) -> None:
         """Make it ``moment``."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 from answers_support import known
-from lifecycle_support import Project, spec_of_visits
+from lifecycle_support import Project, places_under, spec_of_visits
 
 from mlops_assets import clock
 from mlops_assets.adapters import documents, ledger
@@ -20,7 +20,7 @@ from mlops_assets.core.records import EvaluationRecord, Metrics, ModelRecord, Pr
 from mlops_assets.core.replica_reports import ModelTotals, ReplicaReport
 from mlops_assets.core.rollout_state import Release, first_release, served_model
 from mlops_assets.core.spec import UseCaseSpec
-from mlops_assets.lifecycle.platform import Places, Platform
+from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.promotion import promote
 from mlops_assets.lifecycle.rollout.tick import Cursor, Tick, tick
 
@@ -77,7 +77,7 @@ def passed(model: ModelRecord, champion: int | None) -> EvaluationRecord:
 def decided(project: Project, evaluation: EvaluationRecord, now: datetime) -> PromotionRecord:
     """What the asset `promotion` makes of an evaluation."""
     platform = Platform.at(project.places)
-    record = promote(project.spec, evaluation, project.lake, platform.tracking(), now, "run")
+    record = promote(project.spec, evaluation, project.ledgers, platform.tracking(), now, "run")
     documents.write(project.places.documents, project.spec.name, "promotion", record)
     return record
 
@@ -85,7 +85,7 @@ def decided(project: Project, evaluation: EvaluationRecord, now: datetime) -> Pr
 def make_template(folder: Path) -> Path:
     """State with data, a champion (version 1) and an admitted challenger (version 2)."""
     with dg.DagsterInstance.ephemeral() as instance:
-        project = Project(guarded_spec(), Places.under(folder), instance, folder / "faults.json")
+        project = Project(guarded_spec(), places_under(folder), instance, folder / "faults.json")
         assert project.run(["visits", "shops"], DATA).success
         assert project.run(["visit", "shop_returns", "shop_sizes"], DATA).success
         for n, end in enumerate(("2024-04-05", "2024-04-14")):
@@ -119,7 +119,7 @@ class Stage:
     @property
     def book(self) -> ledger.Book:
         """The promotion ledger."""
-        return ledger.book(self.project.lake, self.spec.name)
+        return ledger.book(self.project.ledgers, self.spec.name)
 
     @property
     def release(self) -> Release:
@@ -220,9 +220,9 @@ class Stage:
 
 def stage_at(template: Path, folder: Path, instance: dg.DagsterInstance, port: int) -> Stage:
     """A stage of its own with the template's state."""
-    for name in ("lake", "mlflow", "documents"):
+    for name in ("lake", "ledgers", "mlflow", "documents"):
         shutil.copytree(template / name, folder / name)
-    project = Project(guarded_spec(port), Places.under(folder), instance, folder / "faults.json")
+    project = Project(guarded_spec(port), places_under(folder), instance, folder / "faults.json")
     stage = Stage(project, folder / "clock.json")
     stage.at()
     return stage

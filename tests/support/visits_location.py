@@ -5,11 +5,11 @@ from datetime import date
 from pathlib import Path
 
 import dagster as dg
-from lifecycle_support import FOLDER, spec_of_visits
+from lifecycle_support import FOLDER, places_under, spec_of_visits
 
 from mlops_assets.adapters.functions import Functions
 from mlops_assets.core.spec import TrainingSetSpec
-from mlops_assets.lifecycle.platform import Places, resources_at
+from mlops_assets.lifecycle.platform import resources_at
 from mlops_assets.lifecycle.use_case import use_case_definitions
 
 SHORT = {
@@ -24,7 +24,7 @@ SHORT = {
 @dg.definitions
 def defs() -> dg.Definitions:
     """The use case whose things are in the folder VISITS_STATE."""
-    places = Places.under(Path(os.environ["VISITS_STATE"]))
+    places = places_under(Path(os.environ["VISITS_STATE"]))
     spec = spec_of_visits().model_copy(update=SHORT)
     return dg.Definitions.merge(
         use_case_definitions(spec, Functions("visits", FOLDER)),

@@ -16,10 +16,9 @@ from bench._sensors_run import check_idle
 from mlops_assets import clock
 from mlops_assets.adapters import decisions, documents, inputs
 from mlops_assets.adapters.alerts.log import deliveries, entries
-from mlops_assets.adapters.lake import Lake
 from mlops_assets.core.arrivals import ended_days
 from mlops_assets.core.records import PromotionRecord
-from mlops_assets.lifecycle.platform import Places
+from mlops_assets.lifecycle.platform import Places, Platform
 
 IDLE = {"empty": (0.5, 0.1), "new_data": (3.0, 2.0), "retraining": (2.0, 1.0), "alerts": (4.0, 3.0)}
 
@@ -108,8 +107,9 @@ def test_the_platform_reads_the_state_that_is_made(
     clock.set_to(tmp_path / "clock.json", state.NOW)
     state.write(2, tmp_path, port=1)
     places = Places.under(tmp_path)
-    lake, spec = Lake(places.lake), state.spec_of(1)
-    book = decisions.book(lake, spec.name)
+    platform, spec = Platform.at(places), state.spec_of(1)
+    lake = platform.lake()
+    book = decisions.book(platform.ledgers(), spec.name)
     window = ended_days(state.NOW, spec.start, spec.end, spec.timezone)
     assert window is not None and list(window.partitions) == state.days()
     assert book.history.last is not None and book.history.last.day == state.LAST

@@ -132,7 +132,8 @@ def test_only_what_trains_for_long_leaves_the_run_worker_by_default() -> None:
         ({"modle": "cpu"}, "compute.modle", "there is no asset 'modle' that runs; known: visits"),
         ({"retraining": "cpu"}, "compute.retraining", "no asset 'retraining' that runs"),
         ({"model": "tpu"}, "compute.model", "no compute profile 'tpu'; known: cpu, "),
-        ({"endpoint": "gpu_spot"}, "compute.endpoint", "choose one with pod: worker"),
+        ({"endpoint": "gpu_spot"}, "compute.endpoint", "may not deploy an endpoint; choose one"),
+        ({"promotion": "cpu_spot"}, "compute.promotion", "may not write the ledger; choose one"),
     ],
 )
 def test_an_asset_or_profile_that_there_is_not_is_found_at_load(

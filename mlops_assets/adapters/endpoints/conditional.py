@@ -5,15 +5,14 @@ step, on S3 the store does (``If-Match``).
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
-import time
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from mlops_assets.adapters.endpoints.locks import lock
 from mlops_assets.adapters.storage import local_path, make_folder, read_bytes, write_bytes
 from mlops_assets.core.errors import ConflictError, PermanentError, TransientError
 
@@ -24,7 +23,6 @@ ATTEMPTS = 3
 LOCK_S = 10.0
 """Seconds for the other writers, each of which holds the lock for some milliseconds."""
 
-_POLL_S = 0.01
 _ABSENT = {"NoSuchKey", "404"}
 _RACED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", *_ABSENT}
 _REFUSED = {"AccessDenied", "InvalidAccessKeyId", "NoSuchBucket", "SignatureDoesNotMatch", "403"}
@@ -104,17 +102,7 @@ def _alone(path: Path) -> Iterator[None]:
     """One writer at a time; the lock ends with the process that holds it."""
     make_folder(path.parent)
     with path.with_name(f".{path.name}.lock").open("w") as file:
-        deadline = time.monotonic() + LOCK_S
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TransientError(
-                        f"{path} is being changed for more than {LOCK_S:g} s: try again"
-                    ) from None
-                time.sleep(_POLL_S)
+        lock(file, LOCK_S, f"{path} is being changed for more than {LOCK_S:g} s: try again")
         yield
 
 

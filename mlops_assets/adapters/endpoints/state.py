@@ -1,15 +1,14 @@
 """What a local endpoint keeps on disk: its files, written whole, and the lock around them."""
 
 import contextlib
-import fcntl
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from mlops_assets.adapters.endpoints.locks import lock
 from mlops_assets.core.errors import PermanentError, TransientError
 from mlops_assets.core.rollout_state import EndpointRecord
 
@@ -88,17 +87,10 @@ def locked(paths: Paths, timeout_s: float) -> Iterator[None]:
         raise PermanentError(
             f"the endpoint's folder {paths.folder} cannot be written: {error.strerror}"
         ) from error
+    busy = (
+        f"another deployment holds {paths.lock} for more than {timeout_s:g} s: wait for it, then "
+        "try again"
+    )
     with file:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TransientError(
-                        f"another deployment holds {paths.lock} for more than {timeout_s:g} s: "
-                        "wait for it, then try again"
-                    ) from None
-                time.sleep(POLL_S)
+        lock(file, timeout_s, busy)
         yield

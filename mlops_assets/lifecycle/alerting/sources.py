@@ -143,7 +143,7 @@ def _promotions(look: Look) -> Seen:
     identity = f"{last.version} {last.decision} {last.evaluation_digest}"
     if look.seen.get("promotion") == identity:
         return Seen()
-    decided = ledger.decisions(look.platform.lake(), name)
+    decided = ledger.decisions(look.platform.ledgers(), name)
     # History that nobody was told while it was new is not told.
     first = look.told.get("promotions", max(0, len(decided) - 1))
     look.seen["promotion"] = identity
@@ -156,7 +156,7 @@ def _rollouts(look: Look) -> Seen:
     from mlops_assets.adapters import ledger
     from mlops_assets.core.rollout_conditions import rollouts
 
-    book = ledger.book(look.platform.lake(), look.spec.name)
+    book = ledger.book(look.platform.ledgers(), look.spec.name)
     # History that nobody was told while it was new is not told.
     first = look.told.get("rollouts", max(0, book.state.entries - 1))
     look.told["rollouts"] = book.state.entries
@@ -167,7 +167,7 @@ def _retraining(look: Look) -> Seen:
     """Trainings since the last decision that was looked at, and what the budget holds back."""
     from mlops_assets.adapters import decisions
 
-    book = decisions.book(look.platform.lake(), look.spec.name)
+    book = decisions.book(look.platform.ledgers(), look.spec.name)
     trainings = book.history.trainings
     first = look.told.get("trainings", max(0, len(trainings) - 1))
     look.told["trainings"] = len(trainings)

@@ -31,6 +31,7 @@ from mlops_assets.core.monitoring_records import PartitionInputs
 from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.lifecycle import switches
 from mlops_assets.lifecycle.arrivals.inputs import stages_of
+from mlops_assets.lifecycle.arrivals.objects import told_of
 from mlops_assets.lifecycle.arrivals.requests import Tick
 from mlops_assets.lifecycle.arrivals.sources import Had, Source, sources_of
 from mlops_assets.lifecycle.assets import asset_key
@@ -154,7 +155,7 @@ def plan(
         return inputs.parse(written[name], where)
 
     written = documents()
-    known = _known(days[-1:], stages, written)
+    known = _known(days[-1:], stages, written, told_of(spec, platform))
     if cursor.rests(known, now):
         return Plan((), cursor.said, cursor)
     had, said = _ask(sources, platform, days, parsed, cursor)
@@ -232,9 +233,14 @@ def _ask(
     return had, said
 
 
-def _known(last: Sequence[str], stages: Sequence[Stage], written: Mapping[str, bytes]) -> str:
+def _known(
+    last: Sequence[str],
+    stages: Sequence[Stage],
+    written: Mapping[str, bytes],
+    told: Sequence[bytes],
+) -> str:
     """Stands for all that a tick decides by, but sources and what is being made."""
-    digest = hashlib.sha256(repr((list(last), stages)).encode())
+    digest = hashlib.sha256(repr((list(last), stages, list(told))).encode())
     for name, document in written.items():
         digest.update(f"\n{name} {len(document)}\n".encode())
         digest.update(document)

@@ -38,7 +38,7 @@ from mlops_assets.lifecycle.retraining import runs
 from mlops_assets.lifecycle.training_set import retraining_window
 
 if TYPE_CHECKING:
-    from mlops_assets.adapters.lake import Lake
+    from mlops_assets.adapters.chain import Ledgers
 
 CHECK_EVERY = timedelta(hours=1)
 """How long a tick trusts its cursor; after that it reads the ledger, which others write to."""
@@ -111,15 +111,15 @@ def tick(
     seen = _digest(spec, known)
     if cursor is not None and _nothing_new(cursor, seen, now):
         return Tick(cursor, f"unchanged since {cursor.since}")
-    lake = platform.lake()
-    before = _book(spec, lake, cursor)
-    read, requests, log = _runs(spec, lake, before, known, instance, now)
+    ledgers = platform.ledgers()
+    before = _book(spec, ledgers, cursor)
+    read, requests, log = _runs(spec, ledgers, before, known, instance, now)
     if known.signals is None:
         message = "; ".join([*log, known.missing])
         return Tick(_cursor(seen, read.history, len(read.entries), now), message, requests, log)
     stale = _stale(spec, instance) if spec.retraining.wait_for_inputs else ()
     signals = known.signals.model_copy(update={"stale_inputs": stale})
-    decided = _decide(spec, lake, read, known, signals, now)
+    decided = _decide(spec, ledgers, read, known, signals, now)
     if decided is None:
         unchanged = _cursor(seen, read.history, len(read.entries), now)
         message = "; ".join([*log, f"unchanged since {unchanged.since}"])
@@ -133,7 +133,7 @@ def tick(
 
 def _decide(
     spec: UseCaseSpec,
-    lake: "Lake",
+    ledgers: "Ledgers",
     read: decisions.Book,
     known: "_Known",
     signals: Signals,
@@ -150,12 +150,12 @@ def _decide(
         if decision.retrain:
             # Before the decision is recorded: a training without a window could never run.
             request = _request(spec, history.trainings[-1], known, decision.reasons)
-        recorded = decisions.record(lake, read, decision)
+        recorded = decisions.record(ledgers, read, decision)
         if recorded != "lost":
             mine = recorded == "recorded"
             entries = len(read.entries) + mine
             return Decided(decision, read, history, entries, costs, request if mine else None)
-        read = decisions.book(lake, spec.name)
+        read = decisions.book(ledgers, spec.name)
     raise TransientError(
         f"others have decided about {spec.name} first {_ATTEMPTS} times; the next tick tries again"
     )
@@ -216,22 +216,22 @@ def _cursor(seen: str, history: History, entries: int, now: datetime) -> Cursor:
     )
 
 
-def _book(spec: UseCaseSpec, lake: "Lake", cursor: Cursor | None) -> decisions.Book:
+def _book(spec: UseCaseSpec, ledgers: "Ledgers", cursor: Cursor | None) -> decisions.Book:
     """The ledger; PermanentError when it has fewer entries than before."""
-    read = decisions.book(lake, spec.name)
+    read = decisions.book(ledgers, spec.name)
     if cursor is not None and len(read.entries) < cursor.entries:
         raise PermanentError(
-            f"ledger {decisions.table(spec.name)!r} at {lake.root} has {len(read.entries)} entries "
-            f"and had {cursor.entries}: its end is cut. Nothing is decided on it; restore the "
-            "table's folder from a backup, or, to begin anew, which forgets cooldowns and budgets, "
-            "reset the sensor's cursor in Dagster's UI"
+            f"ledger {decisions.table(spec.name)!r} at {ledgers.root} has {len(read.entries)} "
+            f"entries and had {cursor.entries}: its end is cut. Nothing is decided on it; restore "
+            "the table's folder from a backup, or, to begin anew, which forgets cooldowns and "
+            "budgets, reset the sensor's cursor in Dagster's UI"
         )
     return read
 
 
 def _runs(
     spec: UseCaseSpec,
-    lake: "Lake",
+    ledgers: "Ledgers",
     read: decisions.Book,
     known: _Known,
     instance: dg.DagsterInstance,
@@ -247,7 +247,7 @@ def _runs(
         own = found[training.run_key]
         end = runs.ended(spec, training, own, instance, now)
         if end is not None:
-            decisions.record_training(lake, end)
+            decisions.record_training(ledgers, end)
             log.append(
                 f"training {end.run_key} {end.outcome} after {end.seconds:.0f} s, for "
                 f"{end.cost:.4g} {prices.price_of(profile_name(spec, 'model')).currency}"
@@ -256,7 +256,7 @@ def _runs(
             requests.append(_request(spec, training, known, ("requested again",)))
             log.append(f"training {training.run_key} has no run: requested again")
     if len(log) > len(requests):
-        read = decisions.book(lake, spec.name)
+        read = decisions.book(ledgers, spec.name)
     return read, tuple(requests), tuple(log)
 
 

@@ -74,7 +74,7 @@ def started(
             "its defs.yaml"
         )
     name = f"v{challenger.version}-{now:%Y%m%d%H%M%S}"
-    read = ledger.book(platform.lake(), spec.name)
+    read = ledger.book(platform.ledgers(), spec.name)
     serving = read.state.wanted.champion if read.state.wanted else release.champion
     if serving.version == challenger.version:
         raise PermanentError(f"version {challenger.version} of {spec.name} is the champion already")
@@ -105,7 +105,7 @@ def decided(
     from mlops_assets.adapters import ledger
 
     lake = platform.lake()
-    read = ledger.book(lake, spec.name)
+    read = ledger.book(platform.ledgers(), spec.name)
     under_way = read.state.under_way
     if action == "rollback" and (
         under_way is None or under_way.rollout.stage != "watch" or version is not None
@@ -155,9 +155,9 @@ def _recorded(
     """The ledger once ``next_entry`` wants none any more; asked again after somebody else's."""
     from mlops_assets.adapters import ledger
 
-    lake, races = platform.lake(), 0
+    ledgers, races = platform.ledgers(), 0
     while (record := next_entry(read)) is not None:
-        counts, read = ledger.append(lake, read, record)
+        counts, read = ledger.append(ledgers, read, record)
         races += not counts
         if races == ATTEMPTS:
             raise TransientError(

@@ -34,7 +34,7 @@ def rollout_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
     def _rollout(platform: Platform) -> "dg.MaterializeResult[object]":
         from mlops_assets.adapters import ledger
 
-        book = ledger.book(platform.lake(), spec.name)
+        book = ledger.book(platform.ledgers(), spec.name)
         return dg.MaterializeResult(value=None, metadata=_metadata(book))
 
     return _rollout

@@ -36,15 +36,15 @@ def follow(
     from mlops_assets.adapters import ledger
     from mlops_assets.adapters.endpoints import targets
 
-    lake = platform.lake()
-    wanted = ledger.book(lake, spec.name).state.wanted
+    ledgers = platform.ledgers()
+    wanted = ledger.book(ledgers, spec.name).state.wanted
     if wanted is None or serves(release, wanted):
         return release
 
     def transition(found: Release) -> Release:
         # Read after the release: whoever decides meanwhile changes the release after it, and is
         # noticed by the swap.
-        state = ledger.book(lake, spec.name).state
+        state = ledger.book(ledgers, spec.name).state
         if state.wanted is None:
             return found
         return towards(found, state.wanted, now, state.reason)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from mlops_assets.adapters.chain import Ledgers
     from mlops_assets.adapters.lake import Lake
     from mlops_assets.core.rollout_pairs import Versions
     from mlops_assets.core.rollout_records import Evidence
@@ -30,14 +31,16 @@ ROLLOUT_EVIDENCE = "rollout_evidence"
 _KEY = ("rollout_id", "guard", "unit", "start")
 
 
-def summed(spec: UseCaseSpec, lake: "Lake", partitions: Sequence[str]) -> "dict[str, pa.Table]":
+def summed(
+    spec: UseCaseSpec, lake: "Lake", ledgers: "Ledgers", partitions: Sequence[str]
+) -> "dict[str, pa.Table]":
     """The evidence of the days ``partitions``: scores of the requests of a day, and the quality on
     its events. Days without a rollout are left out.
     """
     from mlops_assets.core.schema import conform
 
     name = table_name(spec, ROLLOUT_EVIDENCE)
-    rollouts = _rollouts(spec, lake)
+    rollouts = _rollouts(spec, ledgers)
     found: dict[str, pa.Table] = {}
     for day in partitions:
         rows = _of_day(spec, lake, day, rollouts)
@@ -75,12 +78,13 @@ _last_read: "dict[tuple[str, str], tuple[int, pl.DataFrame]]" = {}
 """The sums of each use case as they were read last, and the table's version."""
 
 
-def _rollouts(spec: UseCaseSpec, lake: "Lake") -> "list[Versions]":
+def _rollouts(spec: UseCaseSpec, ledgers: "Ledgers") -> "list[Versions]":
     from mlops_assets.adapters import ledger
     from mlops_assets.core.promotion_ledger import Begun
     from mlops_assets.core.rollout_pairs import Versions
 
-    begun = (one.rollout for one in ledger.book(lake, spec.name).records if isinstance(one, Begun))
+    read = ledger.book(ledgers, spec.name)
+    begun = (one.rollout for one in read.records if isinstance(one, Begun))
     return [Versions(one.rollout_id, one.champion, one.challenger) for one in begun]
 
 
@@ -130,7 +134,7 @@ def rollout_evidence_asset(spec: UseCaseSpec) -> dg.AssetsDefinition:
     )
     def _rollout_evidence(context: dg.AssetExecutionContext, platform: Platform) -> PublishEvents:
         lake = platform.lake()
-        tables = summed(spec, lake, context.partition_keys)
+        tables = summed(spec, lake, platform.ledgers(), context.partition_keys)
         write = None
         if tables:
             write = lake.write(table_name(spec, ROLLOUT_EVIDENCE), tables, _KEY)

@@ -63,7 +63,7 @@ def tick(spec: UseCaseSpec, platform: Platform, cursor: Cursor, now: datetime) -
     from mlops_assets.adapters import ledger
 
     release = released(spec, platform)
-    read = ledger.book(platform.lake(), spec.name)
+    read = ledger.book(platform.ledgers(), spec.name)
     if release is None or read.state.wanted is None:
         missing = "no endpoint" if release is None else "no champion"
         return Tick(cursor, (f"{spec.name} has {missing} yet: nothing to roll out",))
@@ -129,7 +129,7 @@ def _decided(
     from mlops_assets.adapters import ledger
     from mlops_assets.core.rollout import decide
 
-    lake = platform.lake()
+    lake, ledgers = platform.lake(), platform.ledgers()
     for _ in range(actions.ATTEMPTS):
         under_way = read.state.under_way
         if under_way is None:
@@ -139,7 +139,8 @@ def _decided(
         if not news(under_way, known, decision):
             log.append(says(decision))
             return read
-        counts, read = ledger.append(lake, read, entry(spec, under_way, known, decision, POLICY))
+        record = entry(spec, under_way, known, decision, POLICY)
+        counts, read = ledger.append(ledgers, read, record)
         if counts:
             log.append(says(decision))
             return read

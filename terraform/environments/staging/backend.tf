@@ -1,5 +1,6 @@
 # terraform/bootstrap makes the bucket and the key. A test holds the names of these settings against
-# those that the backend knows: `validate` does not look at them.
+# those that the backend knows: `validate` does not look, and `init -backend-config` drops a mistyped
+# one in silence.
 terraform {
   backend "s3" {
     bucket              = "mlops-staging-terraform"

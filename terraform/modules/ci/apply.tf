@@ -5,14 +5,22 @@ locals {
   here = { StringEquals = { "aws:RequestedRegion" = local.region } }
 
   apply = {
-    state = concat(local.lock, [
+    state = [
+      local.list_states,
       {
         Sid      = "KeepState"
         Effect   = "Allow"
         Action   = ["s3:GetObject", "s3:PutObject"]
         Resource = [local.state_object]
       },
-    ])
+      {
+        Sid      = "Lock"
+        Effect   = "Allow"
+        Action   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
+        Resource = ["${local.state_object}.tflock"]
+      },
+      merge(local.read_state_key, { Sid = "UseStateKey", Action = ["kms:Decrypt", "kms:GenerateDataKey"] }),
+    ]
 
     network = [
       {
@@ -157,7 +165,7 @@ locals {
         Condition = { Bool = { "kms:BypassPolicyLockoutSafetyCheck" = "false" } }
       },
       {
-        # No right to use one: data is decrypted by workloads alone.
+        # Settings of keys; what they encrypt is for workloads alone.
         Sid    = "ChangeKeys"
         Effect = "Allow"
         Action = [
@@ -180,6 +188,30 @@ locals {
         Action    = ["kms:CreateGrant"]
         Resource  = local.named.keys
         Condition = { Bool = { "kms:GrantIsForAWSResource" = "true" } }
+      },
+      {
+        # The master user's secret and the table are encrypted in the name of who makes them. Neither
+        # the secret nor an item can be read with that alone.
+        Sid      = "LetRdsEncryptSecret"
+        Effect   = "Allow"
+        Action   = ["kms:Decrypt", "kms:GenerateDataKey"]
+        Resource = local.named.keys
+        Condition = {
+          StringEquals = { "kms:ViaService" = "secretsmanager.${local.region}.amazonaws.com" }
+          StringLike = {
+            "kms:EncryptionContext:SecretARN" = "${local.arns}:secretsmanager:${local.region}:${local.account}:secret:rds!*"
+          }
+        }
+      },
+      {
+        Sid      = "LetDynamoEncryptTables"
+        Effect   = "Allow"
+        Action   = ["kms:Decrypt", "kms:GenerateDataKey"]
+        Resource = local.named.keys
+        Condition = {
+          StringEquals = { "kms:ViaService" = "dynamodb.${local.region}.amazonaws.com" }
+          StringLike   = { "kms:EncryptionContext:aws:dynamodb:tableName" = "${var.name}-*" }
+        }
       },
     ]
 

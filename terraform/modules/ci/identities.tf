@@ -148,7 +148,6 @@ resource "aws_iam_policy" "infrastructure" {
   #checkov:skip=CKV_AWS_288:a boundary gives no right
   #checkov:skip=CKV_AWS_289:a boundary gives no right
   #checkov:skip=CKV_AWS_290:a boundary gives no right
-  #checkov:skip=CKV_AWS_286:a boundary gives no right
   #checkov:skip=CKV_AWS_287:a boundary gives no right
   name        = "${var.name}-infrastructure"
   path        = local.path
@@ -237,6 +236,7 @@ resource "aws_iam_policy" "infrastructure" {
           "kms:DescribeKey",
           "kms:Encrypt",
           "kms:GenerateDataKey*",
+          "kms:ListGrants",
           "kms:ReEncrypt*",
         ]
         Resource = local.named.keys

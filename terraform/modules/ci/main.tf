@@ -85,10 +85,6 @@ resource "aws_iam_role" "this" {
 }
 
 resource "aws_iam_policy" "this" {
-  #checkov:skip=CKV_AWS_355:what takes no resource, or one that has no name before it is made, is listed with its reason in tests/terraform/test_iam.py
-  #checkov:skip=CKV_AWS_290:likewise
-  #checkov:skip=CKV_AWS_289:apply changes policies; only of roles with a permissions boundary, and not its own
-  #checkov:skip=CKV_AWS_286:likewise
   for_each = local.policy_names
 
   name        = "${var.name}-ci-${each.key}"

@@ -22,10 +22,10 @@ locals {
       "${local.arns}:rds:${local.region}:${local.account}:${kind}:${var.name}*"
     ]
     logs = [
-      for prefix in ["/${var.name}/", "/aws/eks/${var.name}/", "/aws/rds/instance/${var.name}", "/aws/vpc/${var.name}", var.name, "/aws/sagemaker/"] :
-      "${local.arns}:logs:${local.region}:${local.account}:log-group:${prefix}*"
+      for prefix in ["/${var.name}", "/aws/containerinsights/${var.name}", "/aws/eks/${var.name}", "/aws/rds/instance/${var.name}", "/aws/vpc/${var.name}"] :
+      "${local.arns}:logs:${local.region}:${local.account}:log-group:${prefix}/*"
     ]
-    budgets = ["${local.arns}:budgets::${local.account}:budget/${var.name}-*"]
+    budgets = ["${local.arns}:budgets::${local.account}:budget/${var.name}*"]
     keys    = ["${local.arns}:kms:*:${local.account}:key/*"]
     aliases = ["${local.arns}:kms:*:${local.account}:alias/${var.name}-*"]
     roles = [
@@ -148,8 +148,8 @@ locals {
         ]
         Resource = concat(
           local.named.roles, local.named.role_policies, local.named.profiles, local.named.ci,
-          # AWS' own, whose names plans look up.
-          ["${local.arns}:iam::aws:policy/*"],
+          # AWS' own policies, and the roles that its services make for themselves.
+          ["${local.arns}:iam::aws:policy/*", "${local.arns}:iam::${local.account}:role/aws-service-role/*"],
         )
       },
       {
@@ -193,39 +193,33 @@ locals {
 
   state_object = "${var.state.bucket_arn}/${var.state.object}"
 
-  state_key = {
-    Sid       = "UseStateKey"
+  list_states = {
+    # Without it S3 calls a state or a lock that is not there forbidden.
+    Sid      = "ListStates"
+    Effect   = "Allow"
+    Action   = ["s3:ListBucket"]
+    Resource = [var.state.bucket_arn]
+  }
+
+  read_state_key = {
+    Sid       = "ReadStateKey"
     Effect    = "Allow"
-    Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
+    Action    = ["kms:Decrypt"]
     Resource  = [var.state.key_arn]
     Condition = { StringEquals = { "kms:ViaService" = "s3.${local.region}.amazonaws.com" } }
   }
 
-  lock = [
-    {
-      # Without it S3 calls a state or a lock that is not there forbidden.
-      Sid      = "ListStates"
-      Effect   = "Allow"
-      Action   = ["s3:ListBucket"]
-      Resource = [var.state.bucket_arn]
-    },
-    {
-      Sid      = "Lock"
-      Effect   = "Allow"
-      Action   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
-      Resource = ["${local.state_object}.tflock"]
-    },
-    local.state_key,
-  ]
-
-  plan_state = concat(local.lock, [
+  # Without the lock (`plan -lock=false`): whoever may take it may hold it, or take away an apply's.
+  plan_state = [
+    local.list_states,
     {
       Sid      = "ReadState"
       Effect   = "Allow"
       Action   = ["s3:GetObject"]
       Resource = [local.state_object]
     },
-  ])
+    local.read_state_key,
+  ]
 
   push = [
     {

@@ -68,7 +68,6 @@ locals {
 }
 
 resource "aws_iam_policy" "boundary" {
-  #checkov:skip=CKV_AWS_355:ecr:GetAuthorizationToken takes no resource
   count = var.permissions_boundary_arn == null ? 1 : 0
 
   name        = "${var.name}-workloads"

@@ -168,7 +168,6 @@ resource "aws_iam_role" "sagemaker" {
 }
 
 resource "aws_iam_policy" "sagemaker" {
-  #checkov:skip=CKV_AWS_355:ecr:GetAuthorizationToken takes no resource
   count = var.sagemaker == null ? 0 : 1
 
   name        = "${var.name}-sagemaker"

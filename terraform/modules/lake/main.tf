@@ -78,6 +78,9 @@ resource "aws_s3_bucket_logging" "data" {
   bucket        = aws_s3_bucket.data[each.key].id
   target_bucket = aws_s3_bucket.access.id
   target_prefix = "${each.key}/"
+
+  # S3 asks at once whether it may deliver there.
+  depends_on = [aws_s3_bucket_policy.access]
 }
 
 resource "aws_s3_bucket_policy" "data" {

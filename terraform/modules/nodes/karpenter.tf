@@ -43,6 +43,14 @@ resource "aws_eks_pod_identity_association" "karpenter" {
   role_arn        = aws_iam_role.karpenter.arn
 }
 
+# AWS' own role, by which EC2 buys spot capacity: an account that never did so lacks it, and Karpenter
+# may not make it.
+resource "aws_iam_service_linked_role" "spot" {
+  count = var.spot_service_role ? 1 : 0
+
+  aws_service_name = "spot.amazonaws.com"
+}
+
 resource "aws_iam_role_policy" "karpenter_nodes" {
   name = "nodes"
   role = aws_iam_role.karpenter.id

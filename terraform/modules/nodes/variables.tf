@@ -124,6 +124,12 @@ variable "node_role_name" {
   default     = "mlops-node"
 }
 
+variable "spot_service_role" {
+  description = "Make AWS' role `AWSServiceRoleForEC2Spot`, which an empty account lacks; false where it is there already."
+  type        = bool
+  default     = true
+}
+
 variable "permissions_boundary_arn" {
   description = "Permissions boundary of the roles made here; null: none."
   type        = string

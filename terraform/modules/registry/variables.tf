@@ -21,9 +21,9 @@ variable "repositories" {
     condition = alltrue([
       for each in var.repositories : can(regex("^[a-z0-9]+([._-][a-z0-9]+)*(/[a-z0-9]+([._-][a-z0-9]+)*)*$", each)) && length(each) >= 2 && length(each) <= 256
     ])
-    error_message = "ECR refuses ${join(", ", [
+    error_message = "repositories has what ECR refuses: ${join(", ", [
       for each in var.repositories : each if !can(regex("^[a-z0-9]+([._-][a-z0-9]+)*(/[a-z0-9]+([._-][a-z0-9]+)*)*$", each)) || length(each) < 2 || length(each) > 256
-    ])}: names are lower-case letters and digits, with single . _ - between them and / between parts, without registry and tag, such as nvidia/k8s-device-plugin."
+    ])}. Names are lower-case letters and digits, with single . _ - between them and / between parts, without registry and tag, such as nvidia/k8s-device-plugin."
   }
 }
 

@@ -156,3 +156,13 @@ run "a_retention_that_cloudwatch_does_not_know_is_refused" {
 
   expect_failures = [var.log_retention_days]
 }
+
+run "a_name_with_capitals_is_refused" {
+  command = plan
+
+  variables {
+    name = "MLOps"
+  }
+
+  expect_failures = [var.name]
+}

@@ -100,3 +100,13 @@ run "an_anomaly_of_nothing_is_refused" {
 
   expect_failures = [var.anomaly_usd]
 }
+
+run "a_name_with_capitals_is_refused" {
+  command = plan
+
+  variables {
+    name = "MLOps"
+  }
+
+  expect_failures = [var.name]
+}

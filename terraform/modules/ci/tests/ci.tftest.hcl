@@ -171,3 +171,13 @@ run "no_repository_to_push_to_is_refused" {
 
   expect_failures = [var.registry_arns]
 }
+
+run "a_name_with_capitals_is_refused" {
+  command = plan
+
+  variables {
+    name = "MLOps"
+  }
+
+  expect_failures = [var.name]
+}

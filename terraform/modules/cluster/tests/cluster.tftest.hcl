@@ -148,88 +148,46 @@ run "roles_are_taken_by_who_they_are_for" {
 }
 
 # -- refused ---------------------------------------------------------------------------------------
+#
+# Several variables a run: each that is expected to be refused has to be.
 
-run "an_api_open_to_the_world" {
+run "the_world__one_subnet__a_patch__nobody_who_administers" {
   command = plan
   variables {
+    name                = "MLOps Production"
     public_access_cidrs = ["0.0.0.0/0"]
+    subnet_ids          = ["subnet-0a"]
+    kubernetes_version  = "1.35.2"
+    access_entries      = { team = { principal_arn = "arn:aws:iam::123456789012:role/team" } }
+    addon_versions      = { aws-ebs-csi-driver = "v1.44.0-eksbuild.1" }
+    log_retention_days  = 7
   }
-  expect_failures = [var.public_access_cidrs]
+  expect_failures = [var.name, var.public_access_cidrs, var.subnet_ids, var.kubernetes_version, var.access_entries, var.addon_versions, var.log_retention_days]
 }
 
-run "an_api_open_to_the_world_in_two_halves" {
+run "the_world_in_two_halves__one_subnet_twice__a_version_out_of_support__an_administrator_of_one_namespace" {
   command = plan
   variables {
     public_access_cidrs = ["0.0.0.0/1", "128.0.0.0/1"]
+    subnet_ids          = ["subnet-0a", "subnet-0a"]
+    kubernetes_version  = "1.29"
+    addon_versions      = { coredns = "1.12" }
+    access_entries = {
+      team = { principal_arn = "arn:aws:iam::123456789012:role/team", policy = "AmazonEKSClusterAdminPolicy", namespaces = ["mlops-runs"] }
+    }
   }
-  expect_failures = [var.public_access_cidrs]
+  expect_failures = [var.public_access_cidrs, var.subnet_ids, var.kubernetes_version, var.addon_versions, var.access_entries]
 }
 
-run "an_address_that_is_no_range" {
+run "an_address_that_is_no_range__a_session_in_place_of_a_role" {
   command = plan
   variables {
     public_access_cidrs = ["203.0.113.7"]
-  }
-  expect_failures = [var.public_access_cidrs]
-}
-
-run "one_subnet" {
-  command = plan
-  variables {
-    subnet_ids = ["subnet-0a"]
-  }
-  expect_failures = [var.subnet_ids]
-}
-
-run "a_version_with_a_patch" {
-  command = plan
-  variables {
-    kubernetes_version = "1.35.2"
-  }
-  expect_failures = [var.kubernetes_version]
-}
-
-run "a_version_out_of_support" {
-  command = plan
-  variables {
-    kubernetes_version = "1.29"
-  }
-  expect_failures = [var.kubernetes_version]
-}
-
-run "a_cluster_that_nobody_administers" {
-  command = plan
-  variables {
-    access_entries = { team = { principal_arn = "arn:aws:iam::123456789012:role/team" } }
-  }
-  expect_failures = [var.access_entries]
-}
-
-run "an_administrator_of_one_namespace_only" {
-  command = plan
-  variables {
     access_entries = {
-      team = {
-        principal_arn = "arn:aws:iam::123456789012:role/team"
-        policy        = "AmazonEKSClusterAdminPolicy"
-        namespaces    = ["mlops-runs"]
-      }
+      me = { principal_arn = "arn:aws:sts::123456789012:assumed-role/platform-engineer/me", policy = "AmazonEKSClusterAdminPolicy" }
     }
   }
-  expect_failures = [var.access_entries]
-}
-
-run "a_session_in_place_of_a_role" {
-  command = plan
-  variables {
-    access_entries = {
-      me = {
-        principal_arn = "arn:aws:sts::123456789012:assumed-role/platform-engineer/me"
-        policy        = "AmazonEKSClusterAdminPolicy"
-      }
-    }
-  }
-  expect_failures = [var.access_entries]
+  expect_failures = [var.public_access_cidrs, var.access_entries]
 }
 
 run "one_principal_twice" {
@@ -252,28 +210,4 @@ run "a_policy_that_eks_has_not" {
     }
   }
   expect_failures = [var.access_entries]
-}
-
-run "an_add_on_that_is_not_installed" {
-  command = plan
-  variables {
-    addon_versions = { aws-ebs-csi-driver = "v1.44.0-eksbuild.1" }
-  }
-  expect_failures = [var.addon_versions]
-}
-
-run "an_add_ons_version_cut_short" {
-  command = plan
-  variables {
-    addon_versions = { coredns = "1.12" }
-  }
-  expect_failures = [var.addon_versions]
-}
-
-run "a_retention_that_cloudwatch_has_not" {
-  command = plan
-  variables {
-    log_retention_days = 7
-  }
-  expect_failures = [var.log_retention_days]
 }

@@ -189,20 +189,20 @@ run "staging_may_be_small" {
 }
 
 run "production_without_a_standby_is_refused" {
-  command         = plan
-  variables       { multi_az = false }
+  command = plan
+  variables { multi_az = false }
   expect_failures = [var.multi_az]
 }
 
 run "production_without_a_week_of_backups_is_refused" {
-  command         = plan
-  variables       { backup_retention_days = 6 }
+  command = plan
+  variables { backup_retention_days = 6 }
   expect_failures = [var.backup_retention_days]
 }
 
 run "production_without_deletion_protection_is_refused" {
-  command         = plan
-  variables       { deletion_protection = false }
+  command = plan
+  variables { deletion_protection = false }
   expect_failures = [var.deletion_protection]
 }
 
@@ -218,37 +218,77 @@ run "no_backups_are_refused_anywhere" {
 }
 
 run "an_instance_type_of_ec2_is_refused" {
-  command         = plan
-  variables       { instance_class = "m7g.large" }
+  command = plan
+  variables { instance_class = "m7g.large" }
   expect_failures = [var.instance_class]
 }
 
 run "storage_that_cannot_grow_is_refused" {
-  command         = plan
-  variables       { max_storage_gib = 100 }
+  command = plan
+  variables { max_storage_gib = 100 }
   expect_failures = [var.max_storage_gib]
 }
 
 run "one_subnet_is_refused" {
-  command         = plan
-  variables       { subnet_ids = ["subnet-1"] }
+  command = plan
+  variables { subnet_ids = ["subnet-1"] }
   expect_failures = [var.subnet_ids]
 }
 
 run "an_address_range_as_a_client_is_refused" {
-  command         = plan
-  variables       { client_security_group_ids = ["10.0.0.0/8"] }
+  command = plan
+  variables { client_security_group_ids = ["10.0.0.0/8"] }
   expect_failures = [var.client_security_group_ids]
 }
 
 run "a_minor_version_is_refused" {
-  command         = plan
-  variables       { engine_version = "17.4" }
+  command = plan
+  variables { engine_version = "17.4" }
   expect_failures = [var.engine_version]
 }
 
 run "a_log_retention_that_cloudwatch_does_not_have_is_refused" {
-  command         = plan
-  variables       { log_retention_days = 100 }
+  command = plan
+  variables { log_retention_days = 100 }
   expect_failures = [var.log_retention_days]
+}
+
+run "a_name_that_rds_would_refuse_is_refused_first" {
+  command = plan
+
+  variables {
+    name = "mlops--test"
+  }
+
+  expect_failures = [var.name]
+}
+
+run "too_little_storage_is_refused" {
+  command = plan
+
+  variables {
+    storage_gib = 10
+  }
+
+  expect_failures = [var.storage_gib]
+}
+
+run "a_backup_window_that_is_none_is_refused" {
+  command = plan
+
+  variables {
+    backup_window = "3 am"
+  }
+
+  expect_failures = [var.backup_window]
+}
+
+run "a_maintenance_window_without_days_is_refused" {
+  command = plan
+
+  variables {
+    maintenance_window = "04:30-05:30"
+  }
+
+  expect_failures = [var.maintenance_window]
 }

@@ -121,31 +121,51 @@ run "the_queues_are_encrypted_and_take_messages_of_one_rule" {
 }
 
 run "no_prefix_is_refused" {
-  command         = plan
-  variables       { prefixes = [] }
+  command = plan
+  variables { prefixes = [] }
   expect_failures = [var.prefixes]
 }
 
 run "a_prefix_that_is_no_folder_is_refused" {
-  command         = plan
-  variables       { prefixes = ["/landing"] }
+  command = plan
+  variables { prefixes = ["/landing"] }
   expect_failures = [var.prefixes]
 }
 
 run "an_address_in_place_of_a_bucket_is_refused" {
-  command         = plan
-  variables       { bucket_names = ["s3://mlops-test-lake"] }
+  command = plan
+  variables { bucket_names = ["s3://mlops-test-lake"] }
   expect_failures = [var.bucket_names]
 }
 
 run "keeping_longer_than_the_dead_letter_queue_is_refused" {
-  command         = plan
-  variables       { retention_days = 14 }
+  command = plan
+  variables { retention_days = 14 }
   expect_failures = [var.retention_days]
 }
 
 run "one_try_is_refused" {
-  command         = plan
-  variables       { max_receive_count = 1 }
+  command = plan
+  variables { max_receive_count = 1 }
   expect_failures = [var.max_receive_count]
+}
+
+run "a_name_that_sqs_would_refuse_is_refused_first" {
+  command = plan
+
+  variables {
+    name = "MLOps test"
+  }
+
+  expect_failures = [var.name]
+}
+
+run "no_time_to_handle_an_event_is_refused" {
+  command = plan
+
+  variables {
+    visibility_timeout_seconds = 0
+  }
+
+  expect_failures = [var.visibility_timeout_seconds]
 }

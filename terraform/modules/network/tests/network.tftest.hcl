@@ -142,38 +142,61 @@ run "flow_logs_are_kept_encrypted" {
   }
 }
 
+run "subnets_are_taken_as_given" {
+  variables {
+    private_subnets = ["10.0.0.0/20", "10.0.16.0/20", "10.0.32.0/20"]
+    public_subnets  = ["10.0.48.0/24", "10.0.49.0/24", "10.0.50.0/24"]
+  }
+  assert {
+    condition     = aws_subnet.private["us-east-1b"].cidr_block == "10.0.16.0/20" && aws_subnet.public["us-east-1c"].cidr_block == "10.0.50.0/24"
+    error_message = "In the order of the zones."
+  }
+}
+
 # -- refused ---------------------------------------------------------------------------------------
+#
+# Several variables a run: each that is expected to be refused has to be.
 
-run "a_cidr_that_is_none" {
+run "what_is_none_at_all" {
   command = plan
   variables {
-    cidr = "10.0.0.0"
+    name                    = "MLOps Production"
+    cidr                    = "10.0.0.0"
+    zones                   = ["us-east-1a", "us-east-1"]
+    nat                     = "none"
+    interface_endpoints     = ["com.amazonaws.us-east-1.sts"]
+    readable_bucket_arns    = ["arn:aws:s3:::*"]
+    flow_log_retention_days = 100
   }
-  expect_failures = [var.cidr]
+  expect_failures = [var.name, var.cidr, var.zones, var.nat, var.interface_endpoints, var.readable_bucket_arns, var.flow_log_retention_days]
 }
 
-run "a_cidr_with_host_bits" {
+run "a_cidr_with_host_bits__one_zone__an_endpoint_that_is_there_already" {
   command = plan
   variables {
-    cidr = "10.0.1.0/16"
+    cidr                = "10.0.1.0/16"
+    zones               = ["us-east-1a"]
+    interface_endpoints = ["sts", "s3"]
   }
-  expect_failures = [var.cidr]
+  expect_failures = [var.cidr, var.zones, var.interface_endpoints]
 }
 
-run "a_cidr_of_impossible_numbers" {
+run "a_cidr_of_impossible_numbers__one_zone_twice" {
   command = plan
   variables {
-    cidr = "10.256.0.0/16"
+    cidr  = "10.256.0.0/16"
+    zones = ["us-east-1a", "us-east-1a"]
   }
-  expect_failures = [var.cidr]
+  expect_failures = [var.cidr, var.zones]
 }
 
-run "an_ipv6_cidr" {
+run "an_ipv6_cidr__three_zones_of_which_two_are_one" {
   command = plan
   variables {
-    cidr = "fd00::/48"
+    cidr  = "fd00::/48"
+    zones = ["us-east-1a", "us-east-1b", "us-east-1a"]
   }
-  expect_failures = [var.cidr]
+  expect_failures = [var.cidr, var.zones]
 }
 
 run "a_cidr_that_is_too_large" {
@@ -200,30 +223,6 @@ run "a_cidr_that_pods_may_not_reach" {
   expect_failures = [var.cidr]
 }
 
-run "one_zone" {
-  command = plan
-  variables {
-    zones = ["us-east-1a"]
-  }
-  expect_failures = [var.zones]
-}
-
-run "the_same_zone_twice" {
-  command = plan
-  variables {
-    zones = ["us-east-1a", "us-east-1a"]
-  }
-  expect_failures = [var.zones]
-}
-
-run "something_that_is_no_zone" {
-  command = plan
-  variables {
-    zones = ["us-east-1a", "us-east-1"]
-  }
-  expect_failures = [var.zones]
-}
-
 run "zones_of_another_region" {
   command = plan
   variables {
@@ -232,18 +231,7 @@ run "zones_of_another_region" {
   expect_failures = [aws_vpc.this]
 }
 
-run "subnets_are_taken_as_given" {
-  variables {
-    private_subnets = ["10.0.0.0/20", "10.0.16.0/20", "10.0.32.0/20"]
-    public_subnets  = ["10.0.48.0/24", "10.0.49.0/24", "10.0.50.0/24"]
-  }
-  assert {
-    condition     = aws_subnet.private["us-east-1b"].cidr_block == "10.0.16.0/20" && aws_subnet.public["us-east-1c"].cidr_block == "10.0.50.0/24"
-    error_message = "In the order of the zones."
-  }
-}
-
-run "subnets_that_overlap" {
+run "private_subnets_that_overlap" {
   command = plan
   variables {
     private_subnets = ["10.0.0.0/20", "10.0.8.0/21", "10.0.32.0/20"]
@@ -270,22 +258,22 @@ run "a_subnet_outside_the_vpc" {
   expect_failures = [var.private_subnets]
 }
 
-run "a_subnet_larger_than_the_vpc" {
-  command = plan
-  variables {
-    private_subnets = ["10.0.0.0/20", "10.0.16.0/20", "10.0.32.0/20"]
-    public_subnets  = ["10.0.48.0/24", "10.0.49.0/24", "10.0.0.0/8"]
-  }
-  expect_failures = [var.public_subnets]
-}
-
-run "a_subnet_that_is_no_range" {
+run "a_subnet_with_host_bits" {
   command = plan
   variables {
     private_subnets = ["10.0.0.0/20", "10.0.16.0/20", "10.0.33.0/20"]
     public_subnets  = ["10.0.48.0/24", "10.0.49.0/24", "10.0.50.0/24"]
   }
   expect_failures = [var.private_subnets]
+}
+
+run "a_public_subnet_outside_the_vpc" {
+  command = plan
+  variables {
+    private_subnets = ["10.0.0.0/20", "10.0.16.0/20", "10.0.32.0/20"]
+    public_subnets  = ["10.0.48.0/24", "10.0.49.0/24", "10.1.0.0/24"]
+  }
+  expect_failures = [var.public_subnets]
 }
 
 run "fewer_subnets_than_zones" {
@@ -303,52 +291,4 @@ run "private_subnets_alone" {
     private_subnets = ["10.0.0.0/20", "10.0.16.0/20", "10.0.32.0/20"]
   }
   expect_failures = [var.public_subnets]
-}
-
-run "another_kind_of_nat" {
-  command = plan
-  variables {
-    nat = "none"
-  }
-  expect_failures = [var.nat]
-}
-
-run "an_endpoint_that_is_there_already" {
-  command = plan
-  variables {
-    interface_endpoints = ["sts", "s3"]
-  }
-  expect_failures = [var.interface_endpoints]
-}
-
-run "an_endpoint_by_its_whole_name" {
-  command = plan
-  variables {
-    interface_endpoints = ["com.amazonaws.us-east-1.sts"]
-  }
-  expect_failures = [var.interface_endpoints]
-}
-
-run "buckets_by_a_wildcard" {
-  command = plan
-  variables {
-    readable_bucket_arns = ["arn:aws:s3:::*"]
-  }
-  expect_failures = [var.readable_bucket_arns]
-}
-
-run "a_retention_that_cloudwatch_has_not" {
-  command = plan
-  variables {
-    flow_log_retention_days = 100
-  }
-  expect_failures = [var.flow_log_retention_days]
-}
-
-run "a_name_that_aws_refuses" {
-  command = plan
-  variables {
-    name = "MLOps Production"
-  }
-  expect_failures = [var.name]
 }

@@ -116,6 +116,23 @@ run "instances_are_closed_encrypted_and_tagged" {
   }
 }
 
+run "spot_capacity_can_be_bought_in_an_empty_account" {
+  assert {
+    condition     = aws_iam_service_linked_role.spot[0].aws_service_name == "spot.amazonaws.com"
+    error_message = "EC2 has its role for it."
+  }
+}
+
+run "a_role_that_is_there_is_left_alone" {
+  variables {
+    spot_service_role = false
+  }
+  assert {
+    condition     = length(aws_iam_service_linked_role.spot) == 0
+    error_message = "AWS has one an account."
+  }
+}
+
 run "without_a_gpu_group_there_is_nothing_to_scale" {
   variables {
     gpu_group = null
@@ -237,37 +254,46 @@ run "the_autoscaler_scales_the_gpu_group_alone" {
 }
 
 # -- refused ---------------------------------------------------------------------------------------
+#
+# Several variables a run: each that is expected to be refused has to be.
 
-run "an_instance_type_without_a_gpu" {
+run "a_gpu_group_without_gpus__one_system_node" {
   command = plan
   variables {
-    gpu_group = { instance_types = ["g4dn.xlarge", "m6i.xlarge"], max_size = 4 }
+    name         = "MLOps Production"
+    gpu_group    = { instance_types = ["g4dn.xlarge", "m6i.xlarge"], max_size = 4 }
+    system_group = { min = 1 }
+    subnet_ids   = ["subnet-0a"]
+    tags         = { owner = "ml-platform" }
   }
-  expect_failures = [var.gpu_group]
+  expect_failures = [var.name, var.gpu_group, var.system_group, var.subnet_ids, var.tags]
 }
 
-run "an_arm_gpu" {
+run "an_arm_gpu__a_system_group_with_less_than_its_least" {
   command = plan
   variables {
-    gpu_group = { instance_types = ["g5.xlarge", "g5g.xlarge"], max_size = 4 }
+    gpu_group    = { instance_types = ["g5.xlarge", "g5g.xlarge"], max_size = 4 }
+    system_group = { min = 3, max = 2 }
   }
-  expect_failures = [var.gpu_group]
+  expect_failures = [var.gpu_group, var.system_group]
 }
 
-run "several_gpus_in_one_node" {
+run "several_gpus_in_a_node__system_nodes_of_another_architecture" {
   command = plan
   variables {
-    gpu_group = { instance_types = ["g4dn.xlarge", "g4dn.12xlarge"], max_size = 4 }
+    gpu_group    = { instance_types = ["g4dn.xlarge", "g4dn.12xlarge"], max_size = 4 }
+    system_group = { instance_types = ["m7g.large"] }
   }
-  expect_failures = [var.gpu_group]
+  expect_failures = [var.gpu_group, var.system_group]
 }
 
-run "one_instance_type_on_spot" {
+run "one_instance_type_on_spot__a_system_disk_too_small" {
   command = plan
   variables {
-    gpu_group = { instance_types = ["g4dn.xlarge"], max_size = 4 }
+    gpu_group    = { instance_types = ["g4dn.xlarge"], max_size = 4 }
+    system_group = { disk_gib = 8 }
   }
-  expect_failures = [var.gpu_group]
+  expect_failures = [var.gpu_group, var.system_group]
 }
 
 run "one_instance_type_twice" {
@@ -292,52 +318,4 @@ run "a_disk_that_the_training_image_fills" {
     gpu_group = { instance_types = ["g4dn.xlarge", "g5.xlarge"], max_size = 1, disk_gib = 30 }
   }
   expect_failures = [var.gpu_group]
-}
-
-run "one_system_node" {
-  command = plan
-  variables {
-    system_group = { min = 1 }
-  }
-  expect_failures = [var.system_group]
-}
-
-run "a_system_group_with_less_than_its_least" {
-  command = plan
-  variables {
-    system_group = { min = 3, max = 2 }
-  }
-  expect_failures = [var.system_group]
-}
-
-run "system_nodes_of_another_architecture" {
-  command = plan
-  variables {
-    system_group = { instance_types = ["m7g.large"] }
-  }
-  expect_failures = [var.system_group]
-}
-
-run "one_subnet" {
-  command = plan
-  variables {
-    subnet_ids = ["subnet-0a"]
-  }
-  expect_failures = [var.subnet_ids]
-}
-
-run "instances_without_the_bills_tags" {
-  command = plan
-  variables {
-    tags = { owner = "ml-platform" }
-  }
-  expect_failures = [var.tags]
-}
-
-run "a_name_that_aws_refuses" {
-  command = plan
-  variables {
-    name = "MLOps Production"
-  }
-  expect_failures = [var.name]
 }

@@ -92,31 +92,51 @@ run "named_accounts_pull_and_do_not_push" {
 }
 
 run "a_name_with_capitals_is_refused" {
-  command         = plan
-  variables       { repositories = ["MLOps-server"] }
+  command = plan
+  variables { repositories = ["MLOps-server"] }
   expect_failures = [var.repositories]
 }
 
 run "a_name_with_a_tag_is_refused" {
-  command         = plan
-  variables       { repositories = ["mlops-server:1.0"] }
+  command = plan
+  variables { repositories = ["mlops-server:1.0"] }
   expect_failures = [var.repositories]
 }
 
 run "no_repository_is_refused" {
-  command         = plan
-  variables       { repositories = [] }
+  command = plan
+  variables { repositories = [] }
   expect_failures = [var.repositories]
 }
 
 run "keeping_fewer_images_than_run_is_refused" {
-  command         = plan
-  variables       { keep_images = 0 }
+  command = plan
+  variables { keep_images = 0 }
   expect_failures = [var.keep_images]
 }
 
 run "an_account_that_is_none_is_refused" {
-  command         = plan
-  variables       { reader_account_ids = ["42"] }
+  command = plan
+  variables { reader_account_ids = ["42"] }
   expect_failures = [var.reader_account_ids]
+}
+
+run "a_name_that_kms_would_refuse_is_refused_first" {
+  command = plan
+
+  variables {
+    name = "MLOps test"
+  }
+
+  expect_failures = [var.name]
+}
+
+run "images_without_a_tag_that_go_at_once_are_refused" {
+  command = plan
+
+  variables {
+    untagged_days = 0
+  }
+
+  expect_failures = [var.untagged_days]
 }

@@ -106,3 +106,13 @@ run "a_secret_that_is_lost_at_once_is_refused" {
 
   expect_failures = [var.recovery_days]
 }
+
+run "a_name_with_capitals_is_refused" {
+  command = plan
+
+  variables {
+    name = "MLOps"
+  }
+
+  expect_failures = [var.name]
+}
