@@ -55,11 +55,14 @@ def encode(columns: Mapping[str, Sequence[object]], signature: Signature) -> Mat
     range of 32-bit floats, with its row.
     """
 
-    _refuse_missing([field.name for field in signature.inputs if field.name not in columns])
-    values = [
-        _codes(columns[field.name], field) if field.type == "category" else columns[field.name]
-        for field in signature.inputs
-    ]
+    try:
+        values = [
+            columns[name] if codes is None else _coded(columns[name], codes)
+            for name, codes in signature.codes
+        ]
+    except KeyError:
+        _refuse_missing([field.name for field in signature.inputs if field.name not in columns])
+        raise
     try:
         # All columns at once: for one row, a call for each would take longer than the prediction.
         transposed = np.array(values, dtype=np.float64)
@@ -72,15 +75,15 @@ def encode(columns: Mapping[str, Sequence[object]], signature: Signature) -> Mat
     # Which column it was, and what is wrong with it.
     def column(field: FeatureField) -> npt.NDArray[np.float32]:
         if field.type == "category":
-            return np.array(_codes(columns[field.name], field), dtype=np.float32)
+            codes = _coded(columns[field.name], category_codes(field.categories))
+            return np.array(codes, dtype=np.float32)
         return np.asarray(columns[field.name], dtype=np.float64).astype(np.float32)
 
     rows = len(columns[signature.inputs[0].name]) if signature.inputs else 0
     return _assemble(signature, rows, column)
 
 
-def _codes(values: Sequence[object], field: FeatureField) -> list[float]:
-    codes = category_codes(field.categories)
+def _coded(values: Sequence[object], codes: Mapping[str, int]) -> list[float]:
     # What is not hashable or no string is no category either; NaN marks nulls in pandas.
     return [codes.get(value, math.nan) if isinstance(value, str) else math.nan for value in values]
 
@@ -129,7 +132,7 @@ def _assemble(
 
 def _finite(matrix: Matrix, signature: Signature) -> Matrix:
     infinite = np.isinf(matrix)
-    if infinite.any():
+    if np.count_nonzero(infinite):
         row, n = (int(index) for index in np.argwhere(infinite)[0])
         raise SchemaError(
             f"feature {signature.inputs[n].name!r} is infinite or beyond 32-bit floats in row "
@@ -149,12 +152,11 @@ def count_unknown_categories(
 ) -> dict[str, int]:
     """How many values of each categorical input the model was not trained on, where any."""
     counts: dict[str, int] = {}
-    for field in signature.inputs:
-        if field.type == "category":
-            known = category_codes(field.categories)
-            unknown = sum(value is not None and value not in known for value in columns[field.name])
+    for name, known in signature.codes:
+        if known is not None:
+            unknown = [value for value in columns[name] if value is not None and value not in known]
             if unknown:
-                counts[field.name] = unknown
+                counts[name] = len(unknown)
     return counts
 
 

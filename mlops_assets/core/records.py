@@ -1,6 +1,7 @@
 """What one stage tells the next: small frozen documents, stored as JSON."""
 
 from datetime import date, datetime
+from functools import cached_property
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -31,6 +32,19 @@ class Signature(Record):
 
     inputs: tuple[FeatureField, ...]
     output: str
+
+    @cached_property
+    def codes(self) -> tuple[tuple[str, dict[str, int] | None], ...]:
+        """Each input's name, with the code of each category (its place); None for a number."""
+        return tuple(
+            (
+                field.name,
+                {category: code for code, category in enumerate(field.categories)}
+                if field.type == "category"
+                else None,
+            )
+            for field in self.inputs
+        )
 
 
 class TrainingSetRecord(Record):

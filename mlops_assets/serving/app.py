@@ -8,8 +8,8 @@ import logging
 import time
 
 from mlops_assets.core.requests import RequestError, RequestSchema
-from mlops_assets.serving.admission import RETRY_AFTER_S
-from mlops_assets.serving.answers import Server, answer
+from mlops_assets.serving.answers import Prepared, Server, conclude, prepare
+from mlops_assets.serving.asked import Asked
 from mlops_assets.serving.exposition import CONTENT_TYPE as METRICS_TYPE
 from mlops_assets.serving.exposition import exposition
 from mlops_assets.serving.formats import Form, infer_form, invocation_form
@@ -23,7 +23,6 @@ from mlops_assets.serving.protocol import (
     announced_length,
     json_bytes,
     key_of,
-    request_id_of,
 )
 from mlops_assets.serving.routes import (
     OPEN,
@@ -34,6 +33,7 @@ from mlops_assets.serving.routes import (
     route_of,
     server_metadata,
 )
+from mlops_assets.serving.scoring import Scored
 
 logger = logging.getLogger("mlops_assets.serving")
 
@@ -41,78 +41,21 @@ INLINE_BYTES = 32 * 1024
 """A larger body is answered in a thread: its milliseconds of work would hold up small requests.
 A smaller one costs less than the hand-over to a thread."""
 
-UNKNOWN_ROUTE = "unknown"
-
-Fields = dict[bytes, bytes]
-
-
-class Asked:
-    """A request's headers, and when they came."""
-
-    __slots__ = ("began", "complete", "fields", "refused", "request_id", "route", "server", "size")
-
-    def __init__(self, server: Server, fields: Fields) -> None:
-        self.server = server
-        self.fields = fields
-        self.request_id = request_id_of(fields)
-        self.began = time.perf_counter()
-        self.route = UNKNOWN_ROUTE
-        self.size = 0
-        self.complete = False
-        self.refused = False
-
-    def respond(
-        self, status: int, body: bytes, headers: Headers, *, close: bool = False
-    ) -> Response:
-        """The answer, counted and logged."""
-        server = self.server
-        seconds = time.perf_counter() - self.began
-        if status != 503 or self.refused:  # a probe that finds a server not ready is answered
-            server.request_log.done(self.request_id, self.route, status, seconds, self.size)
-        unread = not self.complete and self._has_large_body()
-        close = close or unread or server.draining
-        fields = [
-            *headers,
-            (b"content-length", b"%d" % len(body)),
-            (b"x-request-id", self.request_id.encode()),
-        ]
-        if close:
-            fields.append((b"connection", b"close"))
-        return Response(status, body, fields, close, unread)
-
-    def _has_large_body(self) -> bool:
-        """Whether the body is too large to be dropped for the sake of the connection."""
-        if b"transfer-encoding" in self.fields:
-            return True
-        length = self.fields.get(b"content-length", b"0")
-        return len(length) > 5 and self.fields.get(b"expect") is None
-
-    def refuse(self, error: RequestError, *more: tuple[bytes, bytes]) -> Response:
-        """The protocol's error body."""
-        self.refused = True
-        self.server.metrics.refused(error.status)
-        headers = [(b"content-type", JSON), *more]
-        if error.status == 401:
-            headers.append((b"www-authenticate", b"Bearer"))
-        if error.status == 503:
-            headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
-        body = json_bytes({"error": str(error)})
-        return self.respond(error.status, body, headers, close=error.status == 408)
-
-    def named(self) -> dict[str, object]:
-        """What the log says about the request."""
-        return {"fields": {"request": self.request_id, "route": self.route}}
-
-    def broken(self) -> Response:
-        """What a bug is answered with: it is this request's alone, and the log says where it is."""
-        error = RequestError(500, f"internal error; the server's log has it as {self.request_id}")
-        return self.refuse(error)
-
 
 class Exchange:
     """A question that was let in, and waits for its body. It is closed whatever happens."""
 
-    __slots__ = ("_asked", "_features", "_form", "_held", "_key", "_served", "_version", "max_body")
+    __slots__ = (
+        "_asked",
+        "_features",
+        "_form",
+        "_held",
+        "_key",
+        "_served",
+        "_version",
+        "max_body",
+        "prepared",
+    )
 
     def __init__(
         self, asked: Asked, served: Served, form: Form, key: str | None, version: str | None
@@ -125,6 +68,8 @@ class Exchange:
         self._key = key
         self._version = version
         self._held = 0
+        self.prepared: Prepared | None = None
+        """What was read of the request."""
         self.max_body = asked.server.limits.max_body_bytes
         asked.server.admission.enter()
         asked.server.metrics.entered()
@@ -147,24 +92,42 @@ class Exchange:
 
     def answer(self, body: bytes) -> Response:
         """The answer to ``body``. In any thread, once."""
+        return self.read(body) or self.conclude(None)
+
+    def read(self, body: bytes) -> Response | None:
+        """Read ``body``. Returns an answer only where it is refused."""
         asked = self._asked
         server, served = asked.server, self._served
-        parse, write = self._form
         asked.complete = True
         try:
-            request = parse(body, _schema(self._features, served), server.limits.max_rows)
+            request = self._form[0](body, _schema(self._features, served), server.limits.max_rows)
             if request.request_id is None:
                 request.request_id = asked.request_id
             key = request.key or self._key
-            found = answer(server, served, request, key, self._version, self._features)
-            content, headers = write(found, request)
-        except RequestError as error:
-            return asked.refuse(error)
-        except Exception:
-            logger.exception("a request failed", extra=asked.named())
-            return asked.broken()
-        server.metrics.finished(time.perf_counter() - asked.began)
+            self.prepared = prepare(server, served, request, key, self._version, self._features)
+        except Exception as error:  # noqa: BLE001 - it is this request's alone
+            return self._failed(error)
+        return None
+
+    def conclude(self, scored: Scored | None) -> Response:
+        """The answer to what was read; it is scored here where it has not been."""
+        asked, prepared = self._asked, self.prepared
+        try:
+            if prepared is None:
+                raise RuntimeError("a request is answered that was not read")
+            found = conclude(prepared, scored)
+            content, headers = self._form[1](found, prepared.asked.request)
+        except Exception as error:  # noqa: BLE001 - it is this request's alone
+            return self._failed(error)
+        asked.server.metrics.finished(time.perf_counter() - asked.began)
         return asked.respond(200, content, headers)
+
+    def _failed(self, error: Exception) -> Response:
+        asked = self._asked
+        if isinstance(error, RequestError):
+            return asked.refuse(error)
+        logger.error("a request failed", extra=asked.named(), exc_info=error)
+        return asked.broken()
 
     def refuse(self, error: RequestError) -> Response:
         """The answer where the body did not come as it should."""

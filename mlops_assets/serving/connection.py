@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
         """The request that is being read."""
         self._waiting: deque[Question] = deque()
         self._working: Question | None = None
-        """The request that a thread answers."""
+        """The request that is being answered."""
         self._head_bytes = 0
         self._closing = False
         self._dropping = False
@@ -230,28 +230,29 @@ class Connection(asyncio.Protocol):
             return
         chunks = question.chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if opened.inline():
-            response = opened.answer(body)
-            opened.close()
-            question.opened = response
-            self._write(question, response)
-            return
-        self._working = question
-        self._read_on()
         shared = self._shared
+        self._working = question
         self.deadline = float("inf")
+        if opened.inline():
+            shared.turns.add(opened, body, self._answered)
+            return
+        self._read_on()
         work = shared.loop.run_in_executor(shared.server.pool, opened.answer, body)
         work.add_done_callback(self._worked)
 
     def _worked(self, work: "asyncio.Future[Response]") -> None:
+        self._answered(None if work.cancelled() or work.exception() is not None else work.result())
+
+    def _answered(self, response: Response | None) -> None:
+        """Send the answer to the request that was worked on; None: there is none."""
         question, self._working = self._working, None
         if question is None:
             return
         self._drop(question)
-        if self._lost or work.cancelled() or work.exception() is not None:
+        if self._lost or response is None:
             self._socket.abort()
             return
-        self._write(question, work.result())
+        self._write(question, response)
         self._answer_waiting()
 
     def _write(self, question: Question, response: Response) -> None:

@@ -3,7 +3,7 @@
 The parser is httptools' (llhttp, Node's). What is here and in serving.connection is small because
 little is needed: a general server makes a task, a scope and messages for each request, which took
 more processor time than the rest of a small request (docs/serving.md). Small bodies are answered
-where their last byte is read; larger ones in a thread.
+with the others of their turn (serving.turns); larger ones in a thread.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from mlops_assets import clock
 from mlops_assets.serving.connection import Connection
+from mlops_assets.serving.turns import Turns
 from mlops_assets.serving.workers import BACKLOG
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Transport:
         self.open: set[Connection] = set()
         self.date = b""
         self.loop = asyncio.get_running_loop()
+        self.turns = Turns(self.loop)
         self._spare: socket.socket | None = None
         """Keeps the port open until the very last connection is taken."""
         self._sweeper = self.loop.create_task(self._sweep())

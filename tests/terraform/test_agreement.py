@@ -21,6 +21,7 @@ from manifests import (
     part,
     pod_templates,
     read,
+    rendered,
     values,
 )
 from terraform_support import ENVIRONMENTS, TERRAFORM, labelled, parsed, resources, tfvars
@@ -167,6 +168,16 @@ def test_karpenter_finds_subnets_and_the_security_group():
                 assert node_class["spec"][terms] == [{"tags": {"karpenter.sh/discovery": tag}}]
     assert '"karpenter.sh/discovery" = var.discovery_tag' in _text("modules/network/main.tf")
     assert '"karpenter.sh/discovery"' in _text("modules/cluster/main.tf")
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_karpenters_nodes_have_the_tags_of_everything_else(environment):
+    """Who pays for a node is asked by tag, and the provider's default tags do not reach it."""
+    node_classes = of_kind(rendered(environment), "EC2NodeClass")
+    assert len(node_classes) == 2
+    for node_class in node_classes:
+        tags = tfvars(environment)["tags"] | {"environment": environment}
+        assert node_class["spec"]["tags"] == tags | {"app": "mlops"}
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)

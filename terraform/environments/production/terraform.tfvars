@@ -116,7 +116,7 @@ audit = {
 }
 
 budget = {
-  monthly_usd = 4000
-  per_team    = { ml-platform = 3000 }
+  monthly_usd = 1500
+  per_team    = { ml-platform = 1200 }
   anomaly_usd = 100
 }

@@ -115,7 +115,7 @@ audit = {
 }
 
 budget = {
-  monthly_usd = 1200
-  per_team    = { ml-platform = 900 }
+  monthly_usd = 700
+  per_team    = { ml-platform = 600 }
   anomaly_usd = 50
 }
