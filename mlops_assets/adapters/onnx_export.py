@@ -104,6 +104,8 @@ class _Node(NamedTuple):
 def _nodes(model: "Model") -> list[_Node]:
     import msgspec
 
+    from mlops_assets.core.tree_tables import margin
+
     # XGBoost leaves the document's schema open.
     document: Any = msgspec.json.decode(bytes(model.booster.save_raw("json")))
     learner = document["learner"]
@@ -112,21 +114,13 @@ def _nodes(model: "Model") -> list[_Node]:
     if (name, objective) != ("gbtree", "binary:logistic"):
         raise PermanentError(f"a {name} of {objective} is not exported")
     nodes: list[_Node] = []
-    intercept = _margin(learner["learner_model_param"]["base_score"])
+    intercept = margin(learner["learner_model_param"]["base_score"])
     for number, tree in enumerate(learner["gradient_booster"]["model"]["trees"]):
         nodes += _tree_nodes(number, tree, model.signature, intercept)
         intercept = 0.0
         if len(nodes) > MAX_NODES:
             raise PermanentError(f"the model has more than {MAX_NODES} nodes")
     return nodes
-
-
-def _margin(base_score: str) -> float:
-    """The intercept in log-odds. XGBoost writes a probability, alone or in brackets."""
-    import numpy as np
-
-    # As XGBoost computes it, in 32 bits.
-    return float(-np.log(np.float32(1) / np.float32(base_score.strip("[]")) - np.float32(1)))
 
 
 def _tree_nodes(

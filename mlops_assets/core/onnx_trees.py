@@ -6,7 +6,6 @@ Runtime's own loses the digits of small probabilities.
 """
 
 import hashlib
-import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -53,11 +52,13 @@ class OnnxTrees:
     def predict(self, matrix: "Matrix") -> npt.NDArray[np.float32]:
         """Probability of a positive label for each row, of shape (rows,)."""
         (margins,) = self._session.run([OUTPUT], {INPUT: matrix})
-        if len(margins) == 1:
-            margin = max(float(margins[0, 0]), _LEAST_MARGIN)
-            return np.array([1 / (1 + math.exp(-margin))], dtype=np.float32)
-        exponents = np.exp(-np.maximum(margins[:, 0], np.float32(_LEAST_MARGIN)))
-        return np.reciprocal(exponents + np.float32(1))
+        return probabilities(margins[:, 0])
+
+
+def probabilities(margins: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The logistic function, as XGBoost computes it, of log-odds of shape (rows,)."""
+    exponents = np.exp(-np.maximum(margins, np.float32(_LEAST_MARGIN)))
+    return np.reciprocal(exponents + np.float32(1))
 
 
 def load_onnx(data: bytes, sha256: str, model: "Model") -> OnnxTrees:

@@ -1,12 +1,14 @@
-"""What answers: ONNX Runtime where its file is the registered one, XGBoost where it is not."""
+"""What answers: tables of the trees; ONNX Runtime where there are none and its file is the
+registered one, XGBoost where it is not.
+"""
 
 import hashlib
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from serving_support import (
     SIGNATURE,
@@ -19,11 +21,12 @@ from serving_support import (
 from mlops_assets.adapters.models import keep_export
 from mlops_assets.adapters.xgboost_engine import TrainedModel
 from mlops_assets.clock import now
+from mlops_assets.core import tree_tables
 from mlops_assets.core.errors import DigestMismatchError
 from mlops_assets.core.inference import Matrix, encode, predict
 from mlops_assets.core.rollout_state import ServedModel, first_release
 from mlops_assets.serving import predictor as predictor_module
-from mlops_assets.serving.predictor import LARGE_ROWS, load_predictor
+from mlops_assets.serving.predictor import LARGE_ROWS, Predictor, load_predictor
 
 
 def kept(folder: Path, seed: int = 0) -> ServedModel:
@@ -60,28 +63,71 @@ def rows_of(number: int) -> Matrix:
 
 
 @pytest.fixture
+def no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a model whose tables would be too large."""
+    monkeypatch.setattr(tree_tables, "MAX_TABLE_BYTES", 0)
+
+
+@pytest.fixture
 def served(tmp_path: Path) -> Iterator[ServedModel]:
     """A model with its export."""
     yield kept(tmp_path)
 
 
-@pytest.mark.parametrize("rows", [0, 1, 2, LARGE_ROWS - 1, LARGE_ROWS, 3 * LARGE_ROWS])
-def test_the_answer_does_not_depend_on_what_gives_it(served: ServedModel, rows: int) -> None:
-    """Small requests and large ones get the same probabilities for the same rows."""
+SIZES = [0, 1, 2, LARGE_ROWS - 1, LARGE_ROWS, 3 * LARGE_ROWS]
+
+
+def assert_answers(loaded: Predictor, engine: str) -> None:
+    """``engine`` answers, with XGBoost's probabilities for requests of any size."""
+    assert loaded.engine == engine
+    for rows in SIZES:
+        found = loaded.predict(rows_of(rows))
+        assert (found.shape, found.dtype) == ((rows,), np.float32)
+        np.testing.assert_allclose(found, predict(loaded.model, rows_of(rows)), atol=2e-7)
+
+
+def test_a_model_is_served_by_its_tables(served: ServedModel) -> None:
+    """With an export or without: the model's own file is all that they need."""
+    for onnx in ((served.onnx, served.onnx_sha256), (None, None)):
+        loaded = load_predictor(served.artifact, served.sha256, *onnx)
+        assert loaded.reason is None
+        assert_answers(loaded, "tables")
+
+
+@pytest.mark.usefixtures("no_tables")
+def test_a_model_without_tables_is_served_by_its_export(served: ServedModel) -> None:
+    """Small requests; the reason is said."""
     loaded = load_predictor(served.artifact, served.sha256, served.onnx, served.onnx_sha256)
-    assert (loaded.engine, loaded.reason) == ("onnx", None)
-    found = loaded.predict(rows_of(rows))
-    assert (found.shape, found.dtype) == ((rows,), np.float32)
-    np.testing.assert_allclose(found, predict(loaded.model, rows_of(rows)), atol=2e-7)
+    assert "would take" in str(loaded.reason)
+    assert_answers(loaded, "onnx")
 
 
-def test_a_model_without_export_is_served_by_xgboost(served: ServedModel) -> None:
+@pytest.mark.usefixtures("no_tables")
+def test_a_model_without_tables_and_export_is_served_by_xgboost(served: ServedModel) -> None:
     """As models that were registered before there were exports."""
     loaded = load_predictor(served.artifact, served.sha256)
-    assert (loaded.engine, loaded.reason) == ("xgboost", None)
-    assert loaded.predict(rows_of(3)).shape == (3,)
+    assert "would take" in str(loaded.reason)
+    assert_answers(loaded, "xgboost")
 
 
+def test_tables_that_predict_otherwise_are_left_out(
+    served: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At one threshold alone: each is tried when a model is loaded."""
+    right = tree_tables.TreeTables.predict
+
+    def wrong(self: tree_tables.TreeTables, matrix: Matrix) -> npt.NDArray[np.float32]:
+        found = right(self, matrix)
+        found[matrix[:, 1] == self.probes()[1, 1]] += 1e-4
+        return found
+
+    monkeypatch.setattr(tree_tables.TreeTables, "predict", wrong)
+    loaded = load_predictor(served.artifact, served.sha256)
+    assert "differ" in str(loaded.reason)
+    assert_answers(loaded, "xgboost")
+
+
+@pytest.mark.usefixtures("no_tables")
 def test_an_export_that_is_not_the_registered_one_is_left_out(
     served: ServedModel, tmp_path: Path
 ) -> None:
@@ -108,6 +154,7 @@ def test_an_export_that_is_not_the_registered_one_is_left_out(
         np.testing.assert_array_equal(loaded.predict(rows_of(5)), predict(loaded.model, rows_of(5)))
 
 
+@pytest.mark.usefixtures("no_tables")
 def test_an_export_that_predicts_otherwise_here_is_left_out(
     served: ServedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,7 +166,7 @@ def test_an_export_that_predicts_otherwise_here_is_left_out(
 
 
 def test_a_damaged_model_is_refused_whatever_its_export_is(served: ServedModel) -> None:
-    """The model's own file is what large requests are answered with."""
+    """The model's own file is what answers are from."""
     Path(served.artifact).write_bytes(tiny_model(1))
     with pytest.raises(DigestMismatchError):
         load_predictor(served.artifact, served.sha256, served.onnx, served.onnx_sha256)
@@ -135,19 +182,19 @@ def test_threads_may_predict_at_once(served: ServedModel) -> None:
         np.testing.assert_allclose(scores, predict(loaded.model, rows_of(rows)), atol=2e-7)
 
 
-def test_the_server_says_what_answers_and_imports_nothing_for_training(tmp_path: Path) -> None:
+def test_the_server_says_what_answers_and_imports_nothing_for_training(
+    tmp_path: Path, free_port: int
+) -> None:
     """scikit-learn and pandas would take four times as long to start and 130 MB."""
     served = kept(tmp_path)
     write_release(tmp_path / "release.json", first_release("flights", served, now(), "test"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with running_server(tmp_path, port) as server:
+    with running_server(tmp_path, free_port) as server:
         assert server.call("POST", "/v2/models/flights/infer", infer_body())[0] == 200
         parameters = server.get("/v2/models/flights")[1]["parameters"]
         assert isinstance(parameters, dict)
-        assert parameters["engine"] == "onnx"
+        assert parameters["engine"] == "tables"
         loaded = Path(f"/proc/{server.process.pid}/maps").read_text()
-    assert "onnxruntime" in loaded
+    assert "libxgboost" in loaded
+    assert "onnxruntime" not in loaded
     assert "sklearn" not in loaded
     assert "pandas" not in loaded
