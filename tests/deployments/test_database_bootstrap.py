@@ -101,7 +101,7 @@ class Place:
     """A server without databases, and secrets as Terraform leaves them: without a value."""
 
     def __init__(self, port: int, url: str) -> None:
-        self.port = port
+        self.port, self.url = port, url
         self.server = bootstrap.Server("127.0.0.1", port, "disable")
         self.vault: Any = boto3.client(
             "secretsmanager",
