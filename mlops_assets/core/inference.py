@@ -9,7 +9,6 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,10 +72,12 @@ def encode(columns: Mapping[str, Sequence[object]], signature: Signature) -> Mat
             return _finite(np.ascontiguousarray(transposed.T, dtype=np.float32), signature)
 
     # Which column it was, and what is wrong with it.
+    codes_of = dict(signature.codes)
+
     def column(field: FeatureField) -> npt.NDArray[np.float32]:
-        if field.type == "category":
-            codes = _coded(columns[field.name], category_codes(field.categories))
-            return np.array(codes, dtype=np.float32)
+        codes = codes_of[field.name]
+        if codes is not None:
+            return np.array(_coded(columns[field.name], codes), dtype=np.float32)
         return np.asarray(columns[field.name], dtype=np.float64).astype(np.float32)
 
     rows = len(columns[signature.inputs[0].name]) if signature.inputs else 0
@@ -139,12 +140,6 @@ def _finite(matrix: Matrix, signature: Signature) -> Matrix:
             f"{row}: give a finite value, or null for missing"
         )
     return matrix
-
-
-@lru_cache(maxsize=1024)
-def category_codes(categories: tuple[str, ...]) -> Mapping[str, int]:
-    """The code of each category: its place."""
-    return {category: code for code, category in enumerate(categories)}
 
 
 def count_unknown_categories(

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING
 from mlops_assets import clock
 from mlops_assets.serving.connection import Connection
 from mlops_assets.serving.turns import Turns
-from mlops_assets.serving.workers import BACKLOG
+from mlops_assets.serving.workers import BACKLOG, hold_back
 
 if TYPE_CHECKING:
     from mlops_assets.serving.answers import Server
+
+HANDSHAKES_S = 0.01
+"""Seconds for connections that have begun, but are not complete, when no more are taken."""
 
 SWEEP_S = 0.5
 """Seconds between looks for connections whose time is up, at most."""
@@ -68,6 +71,8 @@ class Transport:
         end = self.loop.time() + linger_s
         while self.open and self.loop.time() < end:
             await asyncio.sleep(0.02)
+        if self._spare is not None:
+            hold_back(self._spare)
         listener.close()
         await self._take_last()
         for connection in list(self.open):
@@ -83,7 +88,7 @@ class Transport:
         """Take the connections that are complete in the kernel: closing the port resets them."""
         if self._spare is None:
             return
-        await asyncio.sleep(0.01)  # the loop lets go of the port in its next round
+        await asyncio.sleep(HANDSHAKES_S)  # the loop lets go of the port in its next round
         taken: list[socket.socket] = []
         with contextlib.closing(self._spare) as port, contextlib.suppress(OSError):
             port.setblocking(False)

@@ -6,9 +6,11 @@ that a dead worker had not taken yet wait for its successor.
 """
 
 import contextlib
+import ctypes
 import logging
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -61,6 +63,33 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+_ATTACH_FILTER = 26
+"""Linux's SO_ATTACH_FILTER, which Python's socket does not name."""
+
+# Classic BPF on the TCP header: code, jump if true, jump if false, operand.
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # load the byte of the flags
+    (0x45, 0, 1, 0x02),  # SYN?
+    (0x06, 0, 0, 0),  # drop it
+    (0x06, 0, 0, 0xFFFF),  # let it pass
+)
+
+
+def hold_back(listener: socket.socket) -> None:
+    """Let no new connection begin on ``listener``; those that have begun can still be taken.
+
+    A port that closes resets the connections that came between the last look at it and its end,
+    and their clients have sent a request by then. From now on their first packet is dropped
+    instead: it comes again after a second, and finds another server or is refused, so that there is
+    no request to fail. Where the kernel is not Linux nothing happens.
+    """
+    code = b"".join(struct.pack("HBBI", *each) for each in _DROP_SYN)
+    buffer = ctypes.create_string_buffer(code)
+    program = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(buffer))
+    with contextlib.suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, program)
 
 
 @contextlib.contextmanager

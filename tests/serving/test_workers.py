@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from services import free_port
 from serving_support import (
     ServerProcess,
@@ -18,6 +19,8 @@ from serving_support import (
     wait_for,
     write_release,
 )
+
+from mlops_assets.serving.workers import hold_back, listen
 
 INFER = "/v2/models/flights/infer"
 
@@ -117,6 +120,26 @@ def test_sigterm_ends_all_workers_without_a_failed_request(tmp_path: Path) -> No
         assert server.process.wait(20) == 0
         assert load.failures == []
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+
+
+def test_a_port_that_is_held_back_gives_what_has_begun_and_begins_nothing() -> None:
+    """Between the last look at a port and its end nobody can be connected, and then be reset."""
+    with listen("127.0.0.1", 0) as port, socket.socket() as late:
+        address = port.getsockname()
+        with socket.create_connection(address, timeout=5) as early:
+            hold_back(port)
+            late.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                late.connect(address)
+            taken, _ = port.accept()
+            with taken:
+                early.sendall(b"asked")
+                assert taken.recv(5) == b"asked"
+                taken.sendall(b"answered")
+                assert early.recv(8) == b"answered"
+            port.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                port.accept()
 
 
 def test_sigterm_lets_a_single_process_drain_too(tmp_path: Path) -> None:
