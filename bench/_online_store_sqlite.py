@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from mlops_assets.adapters.online_store.store import Found, Wanted, batches
 
-_POINTERS, _DATA = "pointers", "data"
+_POINTER = "select -1, null, value from pointers where space = ?"
+_VALUES = " union all select ?, key, value from data where bucket = ? and key in "
 
 
 class SqliteStore:
@@ -34,19 +35,17 @@ class SqliteStore:
         return self._connections.one
 
     def read(self, space: str, wanted: Wanted) -> tuple[bytes | None, Found]:
-        """One read transaction."""
-        execute = self._connection.execute
-        execute("begin")
-        try:
-            found: Found = []
-            for bucket, keys in wanted:
-                one = "select value from data where bucket = ? and key = ?"
-                rows = [execute(one, (bucket, key)).fetchone() for key in keys]
-                found.append([row[0] if row else None for row in rows])
-            row = execute("select value from pointers where space = ?", (space,)).fetchone()
-            return (row[0] if row else None), found
-        finally:
-            execute("commit")
+        """One statement, which sees one state without a transaction around it."""
+        statement = _POINTER
+        given: list[str | bytes | int] = [space]
+        for n, (bucket, keys) in enumerate(wanted):
+            statement += _VALUES + "(" + ",".join("?" * len(keys)) + ")"
+            given += (n, bucket, *keys)
+        rows = self._connection.execute(statement, given).fetchall()
+        found = {(n, key): value for n, key, value in rows}
+        return found.get((-1, None)), [
+            [found.get((n, key)) for key in keys] for n, (_, keys) in enumerate(wanted)
+        ]
 
     def swap(self, space: str, expected: bytes | None, pointer: bytes) -> bool:
         """In a transaction that writers take turns for."""

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import yaml
 
 from mlops_assets import clock
-from mlops_assets.adapters import chain, decisions, documents, ledger, prices
+from mlops_assets.adapters import chain, decisions, documents, ledger, ledger_tables, prices
 from mlops_assets.adapters.alerts import log as alert_log
 from mlops_assets.adapters.endpoints.state import paths_of
 from mlops_assets.adapters.functions import Functions
@@ -229,7 +229,7 @@ def _write_ledger(lake: Lake, spec: UseCaseSpec, template: Sequence[Decision | T
         book = chain.after_row(decisions.LEDGER, book, row)
     for part in (rows[:-_COMMITS], *([row] for row in rows[-_COMMITS:])):
         table = pa.Table.from_pylist(part, schema=chain.schema(decisions.LEDGER))
-        lake.append(decisions.table(spec.name), table)
+        ledger_tables.append(lake, decisions.table(spec.name), table)
 
 
 def _write_documents(
@@ -368,7 +368,7 @@ def _append_promotions(lake: Lake, found: Sequence[PromotionRecord]) -> None:
         known[one.use_case] = chain.after_row(ledger.LEDGER, before, row)
     for use_case, own in rows.items():
         table = pa.Table.from_pylist(own, schema=chain.schema(ledger.LEDGER))
-        lake.append(ledger.table(use_case), table)
+        ledger_tables.append(lake, ledger.table(use_case), table)
 
 
 def _alerts(spec: UseCaseSpec) -> list[Entry]:

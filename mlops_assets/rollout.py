@@ -2,6 +2,7 @@
 
 import argparse
 import getpass
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -124,12 +125,13 @@ class Place:
 
     @classmethod
     def of(cls, use_case: str) -> "Place":
-        """The use case of this repository."""
-        from mlops_assets.definitions import local_places
+        """The use case of this repository, in the environment that MLOPS_ENV names."""
+        from mlops_assets.definitions import environment
         from mlops_assets.demo.deployment import spec_of
-        from mlops_assets.lifecycle.platform import Platform
+        from mlops_assets.lifecycle.platform import platform_at
 
-        return cls(spec_of(use_case), Platform.at(local_places()))
+        places = environment(os.environ.get("MLOPS_ENV", "local")).places()
+        return cls(spec_of(use_case), platform_at(places))
 
     def book(self) -> "Book":
         """The promotion ledger."""

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from mlops_assets.adapters import ledger_tables
 from mlops_assets.adapters.lake import Lake
 from mlops_assets.core.errors import MissingPartitionsError, PermanentError, TransientError
 
@@ -94,7 +95,7 @@ def read(ledgers: Ledgers, ledger: Ledger, use_case: str) -> Chain:
     # Before the rows: entries that come in between make an append look raced, which is looked up.
     version = ledgers.version(name)
     try:
-        log = ledgers.read_log(name)
+        log = ledger_tables.read(ledgers, name)
     except MissingPartitionsError:
         return Chain(use_case, version)
     except pa.ArrowInvalid as error:
@@ -134,11 +135,13 @@ def append(
 
     row = row_of(ledger, known, kind, at, text, **marks)
     name = ledger.table(known.use_case)
-    version = ledgers.append(name, pa.Table.from_pylist([row], schema=schema(ledger)))
+    version = ledger_tables.append(
+        ledgers, name, pa.Table.from_pylist([row], schema=schema(ledger))
+    )
     if version % _COMPACT_EVERY == 0:
         # The row counts whatever becomes of this: where others write, the next one does it.
         with suppress(TransientError):
-            ledgers.compact(name)
+            ledger_tables.compact(ledgers, name)
     if version != known.version + 1:
         after = read(ledgers, ledger, known.use_case)
         return any(entry.writer == row["writer"] for entry in after.entries), after

@@ -5,8 +5,7 @@ A partitioned table carries two columns of its own: ``_partition``, the Dagster 
 in the Delta log, changes in the same commit as the data, and is read without reading data. A
 partition is one file, its rows sorted by the table's key.
 
-A ledger is a table to which rows are only ever appended, in one order for all (``_version``,
-``_row``).
+Tables to which rows are only ever appended are ledgers (adapters.ledger_tables).
 
 No table is kept open: opening one costs about 10 ms after a hundred commits, and an open table can
 be shared neither between threads nor after a commit that lost a race.
@@ -28,9 +27,6 @@ __all__ = ["UNPARTITIONED", "Lake", "PartitionState", "WriteResult"]
 
 UNPARTITIONED = "all"
 """The partition key of a table without partitions."""
-
-_VERSION = "_version"
-_ROW = "_row"
 
 # Above any partition: its rows keep their order because it is never cut into files.
 _FILE_BYTES = 1 << 50
@@ -89,7 +85,7 @@ class Lake:
         import pyarrow as pa
         from deltalake import write_deltalake
 
-        opened = self._open_as(table, ledger=False)
+        opened = self.opened(table, ledger=False)
         before = {} if opened is None else delta.states(table, opened)
         if opened is not None:
             schema = next(iter(partitions.values())).schema
@@ -106,9 +102,9 @@ class Lake:
             delta.stated(name, partitions[name], digests[name]) for name in changed
         )
         if opened is None:
-            opened = self._create(table, rows, [PARTITION, DIGEST], {})
+            opened = self.create(table, rows, [PARTITION, DIGEST], {})
         else:
-            with delta.storage_errors("write", self._url(table)):
+            with delta.storage_errors("write", self.url(table)):
                 write_deltalake(
                     opened,
                     rows,
@@ -120,7 +116,7 @@ class Lake:
         written = tuple(after[name] for name in changed)
         return WriteResult(table, opened.version(), written, unchanged)
 
-    def _create(
+    def create(
         self,
         table: str,
         rows: "pa.Table",
@@ -130,7 +126,7 @@ class Lake:
         """The new table with ``rows`` as version 0; a conflict when somebody else creates it."""
         from deltalake import CommitProperties, DeltaTable, write_deltalake
 
-        url = self._url(table)
+        url = self.url(table)
         delta.prepare(url)
         with delta.storage_errors("write", url):
             write_deltalake(
@@ -163,12 +159,12 @@ class Lake:
         """
 
         def once() -> int:
-            opened = self._open_as(table, ledger=False)
+            opened = self.opened(table, ledger=False)
             if opened is None:
                 return -1
             present = sorted(set(partitions) & set(delta.states(table, opened)))
             if present:
-                with delta.storage_errors("write", self._url(table)):
+                with delta.storage_errors("write", self.url(table)):
                     opened.delete(_is_in(present))
             return opened.version()
 
@@ -187,7 +183,7 @@ class Lake:
         Raises MissingPartitionsError when a partition or the table is not there, SchemaError for
         an unknown column, PermanentError for a version that is not readable any more.
         """
-        opened = self._open_as(table, ledger=False, version=version)
+        opened = self.opened(table, ledger=False, version=version)
         if opened is None:
             raise MissingPartitionsError(
                 f"table {table} is not in the lake at {self.root}: materialize it first"
@@ -210,7 +206,7 @@ class Lake:
 
         Raises SchemaError for an unknown column.
         """
-        opened = self._open_as(table, ledger=False)
+        opened = self.opened(table, ledger=False)
         if opened is None:
             return None
         present = delta.states(table, opened).keys() & set(partitions)
@@ -218,85 +214,13 @@ class Lake:
 
     def states(self, table: str, version: int | None = None) -> dict[str, PartitionState]:
         """What each partition holds, by partition key in order; empty for an absent table."""
-        opened = self._open_as(table, ledger=False, version=version)
+        opened = self.opened(table, ledger=False, version=version)
         return {} if opened is None else delta.states(table, opened)
 
     def version(self, table: str) -> int:
         """The table's Delta version, or -1 for an absent table."""
         opened = self._open(table)
         return -1 if opened is None else opened.version()
-
-    def append(self, table: str, rows: "pa.Table") -> int:
-        """Adds ``rows`` to the end of a ledger, all or none, and returns its version.
-
-        Appends of several writers all land, one after the other. No rows change nothing.
-        Raises SchemaError when the columns differ from the ledger's, and TransientError when
-        other writers keep coming first.
-        """
-        plain = delta.plain_text(rows)
-        delta.check_representable(table, plain.schema)
-        return delta.retried(table, lambda: self._append_once(table, plain))
-
-    def _append_once(self, table: str, rows: "pa.Table") -> int:
-        import numpy as np
-        import pyarrow as pa
-        from deltalake import CommitProperties, write_deltalake
-
-        opened = self._open_as(table, ledger=True)
-        version = -1 if opened is None else opened.version()
-        if opened is not None:
-            delta.check_schema(table, rows.schema, delta.data_schema(opened))
-        if rows.num_rows == 0:
-            return version
-        # The commit is refused unless it becomes exactly this version, so that the order of the
-        # rows is the order of the commits.
-        versions = np.full(rows.num_rows, version + 1, np.int64)
-        placed = rows.append_column(_VERSION, pa.array(versions)).append_column(
-            _ROW, pa.array(np.arange(rows.num_rows, dtype=np.int64))
-        )
-        if opened is None:
-            return self._create(table, placed, [], {"delta.appendOnly": "true"}).version()
-        with delta.storage_errors("write", self._url(table)):
-            write_deltalake(
-                opened,
-                placed,
-                mode="append",
-                commit_properties=CommitProperties(max_commit_retries=0),
-            )
-        return version + 1
-
-    def read_log(self, table: str) -> "pa.Table":
-        """All rows of a ledger, in the order of their appending.
-
-        Raises MissingPartitionsError when it is not there.
-        """
-        opened = self._open_as(table, ledger=True)
-        if opened is None:
-            raise MissingPartitionsError(
-                f"ledger {table} is not in the lake at {self.root}: nothing was appended yet"
-            )
-        with delta.storage_errors("read", self._url(table)):
-            rows = delta.dataset(opened).to_table()
-        in_order = rows.sort_by([(_VERSION, "ascending"), (_ROW, "ascending")])
-        return in_order.drop_columns([_VERSION, _ROW])
-
-    def compact(self, table: str) -> int:
-        """Joins the small files of a ledger's appends; returns how many files were replaced.
-
-        The content stays, the version may rise. A partition of a table is one file already.
-        """
-
-        def once() -> int:
-            opened = self._open(table)
-            if opened is None:
-                return 0
-            with delta.storage_errors("write", self._url(table)):
-                removed = int(opened.optimize.compact()["numFilesRemoved"])
-                # Opening a table reads each commit since the last checkpoint.
-                opened.create_checkpoint()
-                return removed
-
-        return delta.retried(table, once)
 
     def vacuum(self, table: str, keep_versions: Sequence[int], retention_hours: int) -> int:
         """Deletes files that neither the newest version nor ``keep_versions`` use and that are
@@ -306,10 +230,10 @@ class Lake:
         files of a write under way belong to no version yet. Raises PermanentError for a ledger, of
         which nothing is ever deleted.
         """
-        opened = self._open_as(table, ledger=False)
+        opened = self.opened(table, ledger=False)
         if opened is None:
             return 0
-        with delta.storage_errors("write", self._url(table)):
+        with delta.storage_errors("write", self.url(table)):
             deleted = opened.vacuum(
                 retention_hours=retention_hours,
                 dry_run=False,
@@ -319,15 +243,19 @@ class Lake:
             )
         return len(deleted)
 
-    def _url(self, table: str) -> str:
+    def url(self, table: str) -> str:
+        """Where the table is."""
         return join(self.root, table)
 
     def _open(self, table: str, version: int | None = None) -> "delta.DeltaTable | None":
-        return delta.open_table(self._url(table), self.storage_options, version)
+        return delta.open_table(self.url(table), self.storage_options, version)
 
-    def _open_as(
+    def opened(
         self, table: str, *, ledger: bool, version: int | None = None
     ) -> "delta.DeltaTable | None":
+        """The table, or None for an absent one. Raises PermanentError for a ledger that should be
+        a table, or the other way round.
+        """
         opened = self._open(table, version)
         if opened is not None and (PARTITION not in opened.metadata().partition_columns) != ledger:
             raise PermanentError(

@@ -28,10 +28,14 @@ def read_model(use_case: str, model: ServedModel) -> "Model":
 
 
 def keep_export(artifact: str, model: "TrainedModel", frame: "pl.DataFrame") -> dict[str, str]:
-    """Write the model's export to ONNX beside its file ``artifact``, if it predicts the same.
+    """Write the model's export to ONNX beside its file ``artifact``, if the server asks for one
+    (serving.predictor: not where the model has tables of bits), and if it predicts the same.
 
     Returns the fields of a ModelRecord that are about it. ``frame`` has the inputs' columns.
     """
+    if _has_tables(model):
+        return {"onnx_note": "not exported: the server answers from tables of bits"}
+
     from mlops_assets.adapters.onnx_export import export_onnx
     from mlops_assets.adapters.storage import write_bytes
 
@@ -42,3 +46,14 @@ def keep_export(artifact: str, model: "TrainedModel", frame: "pl.DataFrame") -> 
     write_bytes(url, export.data)
     note = f"exported: within {export.difference:.1g} of XGBoost on {export.rows} rows"
     return {"onnx": url, "onnx_sha256": export.sha256, "onnx_note": note}
+
+
+def _has_tables(model: "TrainedModel") -> bool:
+    from mlops_assets.core.inference import load_model
+    from mlops_assets.core.tree_tables import tree_tables
+
+    try:
+        tree_tables(load_model(model.data, model.sha256))
+    except PermanentError:
+        return False
+    return True

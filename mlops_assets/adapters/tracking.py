@@ -125,7 +125,7 @@ def log_and_register(
 
     The model file goes to ``<artifacts>/<use case>/<sha256>.ubj``, where endpoints load it.
     ``frame`` holds the training rows, of which a few become MLflow's input example. The model's
-    export to ONNX lies beside it, where it predicts the same (adapters.onnx_export).
+    export to ONNX lies beside it, where the server asks for one (adapters.models).
 
     Bytes that are a version of the use case already get no second one: that version's record is
     returned with ``unchanged`` (and with ``training_set``, whose holdout may be another). It

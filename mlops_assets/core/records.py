@@ -78,7 +78,8 @@ class ModelRecord(Record):
     unchanged: bool
     """Whether the same bytes were registered before."""
     onnx: str | None = None
-    """URL or path of its export, where there is one: the server answers small requests with it."""
+    """URL or path of its export, where there is one: a model that has no tables of bits answers
+    small requests with it."""
     onnx_sha256: str | None = None
     onnx_note: str = ""
     """How far the export's probabilities are from XGBoost's, or why there is none."""

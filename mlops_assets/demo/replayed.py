@@ -145,7 +145,7 @@ def _compared_with_batch(
 ) -> dict[str, object]:
     """Answers that are not the batch prediction of the same model for the same event.
 
-    Batches are scored by XGBoost and single rows by ONNX Runtime: the same within TOLERANCE.
+    Batches are scored by XGBoost and single rows by tables of bits: the same within TOLERANCE.
     """
     import polars as pl
 

@@ -21,7 +21,7 @@ from alert_channels_support import (
     webhook_at,
 )
 
-from mlops_assets.adapters import alerts
+from mlops_assets.adapters import alerts, ledger_tables
 from mlops_assets.adapters.alerts import Console, JsonLines, Sns, Webhook
 from mlops_assets.adapters.alerts import log as alert_log
 from mlops_assets.adapters.lake import Lake
@@ -127,7 +127,7 @@ def test_nothing_that_is_kept_tells_the_address(lake: Lake, tmp_path: Path) -> N
     assert outcomes_of(report) == ["refused", "delivered", "kept"]
     assert SECRET not in repr(report)
     assert SECRET not in repr(
-        lake.read_log(alert_log.table(CASE, alert_log.DELIVERIES)).to_pylist()
+        ledger_tables.read(lake, alert_log.table(CASE, alert_log.DELIVERIES)).to_pylist()
     )
 
 

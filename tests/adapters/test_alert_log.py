@@ -8,7 +8,7 @@ import pytest
 from alert_channels_support import CASE, NOW, POLICY, TABLE, an_alert
 from deltalake import DeltaTable
 
-from mlops_assets.adapters import alerts
+from mlops_assets.adapters import alerts, ledger_tables
 from mlops_assets.adapters.alerts import log as alert_log
 from mlops_assets.adapters.lake import Lake
 from mlops_assets.core.alerts import Entry
@@ -45,7 +45,7 @@ def test_what_says_nothing_new_commits_nothing(lake: Lake) -> None:
 def test_the_log_can_be_queried_without_its_documents(lake: Lake) -> None:
     """Columns for whoever measures precision and recall elsewhere."""
     alerts.record(lake, [an_alert()], POLICY)
-    (row,) = lake.read_log(TABLE).to_pylist()
+    (row,) = ledger_tables.read(lake, TABLE).to_pylist()
     assert json.loads(row.pop("record"))["alert"]["owners"] == ["team:flights"]
     assert len(row.pop("id")) == 16
     assert row == {
@@ -61,10 +61,10 @@ def test_the_log_can_be_queried_without_its_documents(lake: Lake) -> None:
 def test_an_entry_of_another_release_is_named(lake: Lake) -> None:
     """Never taken for an empty history, which would tell everything again."""
     alerts.record(lake, [an_alert()], POLICY)
-    rows = lake.read_log(TABLE)
+    rows = ledger_tables.read(lake, TABLE)
     at = rows.schema.get_field_index("record")
     foreign = rows.set_column(at, rows.schema.field(at), pa.array(['{"a": 1}']))
-    lake.append(TABLE, foreign)
+    ledger_tables.append(lake, TABLE, foreign)
     with pytest.raises(PermanentError, match="alerts' of the lake has an entry that is no Entry"):
         alerts.entries(lake, CASE)
 

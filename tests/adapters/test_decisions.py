@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from mlops_assets.adapters import chain
+from mlops_assets.adapters import chain, ledger_tables
 from mlops_assets.adapters import decisions as ledger
 from mlops_assets.adapters.chain import Ledgers
 from mlops_assets.core.errors import PermanentError, PlatformError
@@ -81,7 +81,7 @@ def test_a_repeated_decision_is_recorded_once(tmp_path: Path) -> None:
     decision = _decide(empty.history, 0, 0.1)
     assert ledger.record(ledgers, empty, decision) == "recorded"
     assert ledger.record(ledgers, ledger.book(ledgers, "visits"), decision) == "known"
-    assert ledgers.read_log(TABLE).num_rows == 1
+    assert ledger_tables.read(ledgers, TABLE).num_rows == 1
     assert _tick(ledgers, 0, 0.1) == "known"
     assert ledger.record(ledgers, empty, decision) == "known"
     assert ledger.book(ledgers, "visits").decisions == (decision,)
@@ -215,7 +215,7 @@ def test_trainings_end_while_others_decide(tmp_path: Path) -> None:
 def _rewritten(ledgers: Ledgers, tmp_path: Path, change: Any) -> Ledgers:
     """Another lake whose ledger has the rows that ``change`` makes of this one's."""
     other = Ledgers(str(tmp_path / "rewritten"))
-    other.append(TABLE, change(ledgers.read_log(TABLE)))
+    ledger_tables.append(other, TABLE, change(ledger_tables.read(ledgers, TABLE)))
     return other
 
 
@@ -292,7 +292,7 @@ def test_a_ledger_whose_last_commit_is_cut_is_refused(filled: Ledgers) -> None:
 def test_the_ledger_of_another_use_case_is_refused(filled: Ledgers) -> None:
     """As after a folder was copied."""
     other = Ledgers(f"{filled.root}-copied")
-    other.append(ledger.table("churn"), filled.read_log(TABLE))
+    ledger_tables.append(other, ledger.table("churn"), ledger_tables.read(filled, TABLE))
     with pytest.raises(PermanentError, match="is of use case 'visits'"):
         ledger.book(other, "churn")
 
@@ -321,7 +321,9 @@ def test_an_entry_of_another_release_is_named(tmp_path: Path) -> None:
         inputs="",
         retrain=False,
     )
-    ledgers.append(TABLE, pa.Table.from_pylist([row], schema=chain.schema(ledger.LEDGER)))
+    ledger_tables.append(
+        ledgers, TABLE, pa.Table.from_pylist([row], schema=chain.schema(ledger.LEDGER))
+    )
     with pytest.raises(PermanentError, match=r"entry 0 of ledger .*is no decision of this release"):
         ledger.book(ledgers, "visits")
 
@@ -329,7 +331,7 @@ def test_an_entry_of_another_release_is_named(tmp_path: Path) -> None:
 def test_compaction_does_not_change_the_ledger(filled: Ledgers) -> None:
     """Nor who wins after it."""
     before = ledger.book(filled, "visits")
-    filled.compact(TABLE)
+    ledger_tables.compact(filled, TABLE)
     now = ledger.book(filled, "visits")
     assert (now.entries, now.history) == (before.entries, before.history)
     assert now.chain.tail == before.chain.tail

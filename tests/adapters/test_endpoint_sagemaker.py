@@ -1,10 +1,9 @@
 """An endpoint on SageMaker (moto): model, configuration, endpoint, and how many containers.
 
 moto runs no container: their reports are written here. It has no UpdateEndpoint: the few lines of
-it that matter are here.
+it that matter are in tests/support/moto_sagemaker.py.
 """
 
-import json
 import shlex
 from datetime import timedelta
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import boto3
 import pytest
 from moto.sagemaker.models import sagemaker_backends
-from moto.sagemaker.responses import SageMakerResponse
+from moto_sagemaker import with_update_endpoint
 
 from mlops_assets import clock
 from mlops_assets.adapters.endpoints import release_store, sagemaker, targets
@@ -106,19 +105,7 @@ def account(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> Account:
 
     monkeypatch.setattr(sagemaker.time, "sleep", waited)
     monkeypatch.setattr(targets.time, "sleep", waited)
-
-    def update_endpoint(response: SageMakerResponse) -> str:
-        name = response._get_param("EndpointName")
-        endpoint = response.sagemaker_backend.endpoints[name]
-        configuration = response._get_param("EndpointConfigName")
-        described = response.sagemaker_backend.describe_endpoint_config(configuration)
-        endpoint.endpoint_config_name = configuration
-        endpoint.production_variants = endpoint._process_production_variants(
-            described["ProductionVariants"]
-        )
-        return json.dumps({"EndpointArn": endpoint.arn})
-
-    monkeypatch.setattr(SageMakerResponse, "update_endpoint", update_endpoint, raising=False)
+    with_update_endpoint(monkeypatch)
     return found
 
 
@@ -138,6 +125,20 @@ def test_an_endpoint_is_a_model_a_configuration_and_containers(account: Account)
     options = dict(zip(arguments[::2], arguments[1::2], strict=True))
     assert options["--release"] == f"{account.place}/release.json"
     assert options["--port"] == "8080"
+
+
+def test_all_that_is_made_has_the_use_cases_tag(account: Account) -> None:
+    """The platform's rights are to what has it."""
+    endpoint = account.deploy(1).instance
+    (name,) = account.configurations()
+    made = [
+        endpoint,
+        account.client.describe_endpoint_config(EndpointConfigName=name)["EndpointConfigArn"],
+        account.client.describe_model(ModelName=name)["ModelArn"],
+    ]
+    for arn in made:
+        tags = account.client.list_tags(ResourceArn=arn)["Tags"]
+        assert tags == [{"Key": "mlops/use_case", "Value": "flight_delays"}], arn
 
 
 def test_another_champion_changes_nothing_at_sagemaker(account: Account) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mlops_assets.adapters import chain, ledger
+from mlops_assets.adapters import chain, ledger, ledger_tables
 from mlops_assets.adapters.chain import Ledgers
 from mlops_assets.adapters.lake import Lake
 from mlops_assets.core.errors import PermanentError
@@ -46,10 +46,10 @@ def test_a_repeated_decision_is_recorded_once(tmp_path: Path) -> None:
     """Another time and run make no other decision; nothing is written."""
     ledgers = Ledgers(str(tmp_path))
     assert ledger.record(ledgers, _decision(1))
-    before = ledgers.read_log(TABLE)
+    before = ledger_tables.read(ledgers, TABLE)
     again = _decision(1, decided_at=datetime(2014, 1, 1, tzinfo=UTC), dagster_run_id="retry")
     assert not ledger.record(ledgers, again)
-    assert ledgers.read_log(TABLE).equals(before)
+    assert ledger_tables.read(ledgers, TABLE).equals(before)
 
 
 @pytest.mark.parametrize("change", [{"decision": "held"}, {"evaluation_digest": "another"}])
@@ -60,7 +60,7 @@ def test_another_outcome_or_evaluation_is_another_decision(
     ledgers = Ledgers(str(tmp_path))
     ledger.record(ledgers, _decision(1))
     assert ledger.record(ledgers, _decision(1, **change))
-    assert ledgers.read_log(TABLE).num_rows == 2
+    assert ledger_tables.read(ledgers, TABLE).num_rows == 2
 
 
 def test_of_two_that_record_at_once_one_counts(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_columns_can_be_queried_without_the_record(tmp_path: Path) -> None:
     """Whoever reads the table elsewhere finds the version, the decision and the time."""
     ledgers = Ledgers(str(tmp_path))
     ledger.record(ledgers, _decision(1))
-    (row,) = ledgers.read_log(TABLE).to_pylist()
+    (row,) = ledger_tables.read(ledgers, TABLE).to_pylist()
     assert json.loads(row["record"])["dagster_run_id"] == "run 1"
     assert (row["use_case"], row["kind"], row["version"], row["decision"], row["at"]) == (
         *("flight_delays", "gate", 1, "promoted"),
@@ -102,7 +102,9 @@ def test_an_entry_that_is_no_decision_is_named(tmp_path: Path) -> None:
     empty = chain.Chain("flight_delays")
     now = datetime(2013, 4, 1, tzinfo=UTC)
     row = chain.row_of(ledger.LEDGER, empty, "gate", now, "{}", version=1, decision="promoted")
-    ledgers.append(TABLE, pa.Table.from_pylist([row], schema=chain.schema(ledger.LEDGER)))
+    ledger_tables.append(
+        ledgers, TABLE, pa.Table.from_pylist([row], schema=chain.schema(ledger.LEDGER))
+    )
     with pytest.raises(PermanentError, match=r"entry 0 of ledger .*is no gate of this release"):
         ledger.decisions(ledgers, "flight_delays")
 
@@ -123,11 +125,11 @@ def test_a_changed_entry_is_found(tmp_path: Path) -> None:
     """Nobody rewrites who was promoted."""
     ledgers = Ledgers(str(tmp_path))
     ledger.record(ledgers, _decision(1))
-    rows = ledgers.read_log(TABLE)
+    rows = ledger_tables.read(ledgers, TABLE)
     at = rows.schema.get_field_index("version")
     changed = rows.set_column(at, rows.schema.field(at), pa.array([7]))
     other = Ledgers(str(tmp_path / "other"))
-    other.append(TABLE, changed)
+    ledger_tables.append(other, TABLE, changed)
     with pytest.raises(PermanentError, match="which forgets what was served when"):
         ledger.decisions(other, "flight_delays")
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.adapters import onnx_export
+from mlops_assets.adapters.models import keep_export
 from mlops_assets.adapters.onnx_export import export_onnx
 from mlops_assets.adapters.xgboost_engine import TrainedModel
-from mlops_assets.core import onnx_trees
+from mlops_assets.core import onnx_trees, tree_tables
 from mlops_assets.core.errors import DigestMismatchError, PermanentError
 from mlops_assets.core.inference import (
     Matrix,
@@ -217,3 +219,21 @@ def test_parity_is_asked_on_both_sides_of_thresholds(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(onnx_trees.OnnxTrees, "predict", shifted)
     assert export_onnx(trained(), frame_of(0)).data is None
+
+
+def test_a_model_with_tables_is_kept_without_an_export(tmp_path: Path) -> None:
+    """The server would not read it."""
+    kept = keep_export(str(tmp_path / "model.ubj"), trained(), frame_of(100))
+    assert kept == {"onnx_note": "not exported: the server answers from tables of bits"}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_without_tables_is_kept_with_its_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside its file, by digest."""
+    monkeypatch.setattr(tree_tables, "MAX_TABLE_BYTES", 0)
+    kept = keep_export(str(tmp_path / "model.ubj"), trained(), frame_of(100))
+    assert kept["onnx"] == str(tmp_path / "model.onnx")
+    assert hashlib.sha256(Path(kept["onnx"]).read_bytes()).hexdigest() == kept["onnx_sha256"]
+    assert kept["onnx_note"].startswith("exported: within ")

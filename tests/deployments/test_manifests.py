@@ -9,12 +9,13 @@ from manifests import (
     ENVIRONMENTS,
     KUBERNETES,
     ROOT,
-    SHARED,
+    SCHEMAS,
     VERSIONS,
     compute_profiles,
     everything,
     instance,
     named,
+    no_schemas,
     of_kind,
     part,
     pod_templates,
@@ -44,7 +45,7 @@ def all_fit(documents, version):
     assert without <= CUSTOM
     if without:
         # They are other projects', too large for this repository; Kubernetes' own are a package.
-        pytest.skip(f"no schemas of {', '.join(sorted(without))}: {SHARED} is missing")
+        pytest.skip(no_schemas(*without))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -69,9 +70,9 @@ def test_a_field_that_kubernetes_does_not_know_is_an_error():
     assert "periods" in problem
     pool = copy.deepcopy(named(part("aws"), "NodePool", "gpu-spot"))
     pool["spec"]["template"]["spec"]["taint"] = []
-    if not (SHARED / "schemas").exists():
+    if not SCHEMAS.exists():
         # As above: a node pool is Karpenter's.
-        pytest.skip(f"no schemas of custom resources: {SHARED} is missing")
+        pytest.skip(no_schemas("NodePool"))
     (problem,) = schema_problems(pool, VERSIONS[0])
     assert "taint" in problem
 

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from cluster import ENVIRONMENT, PORTS, RUNS, SPOT, Cluster, kubectl, objects, script, until
 from cluster_images import LONG_ROUNDS, SMALL
-from cluster_runs import Run, interrupt, launch, rounds_saved, wait_for_rounds
+from cluster_runs import Run, interrupt, launch, rounds_saved, sensor, wait_for_rounds
 from services import CREDENTIALS
 
 from mlops_assets.adapters import alerts
@@ -79,22 +79,6 @@ def without_secret(name: str) -> Iterator[None]:
         data = {key: base64.b64decode(value).decode() for key, value in found["data"].items()}
         literals = [f"--from-literal={key}={value}" for key, value in data.items()]
         kubectl("create", "secret", "generic", name, "--namespace", RUNS, *literals)
-
-
-@contextlib.contextmanager
-def sensor(cluster: Cluster, name: str) -> Iterator[None]:
-    """A sensor runs that the tests' environment does not turn on."""
-    start = """mutation($sensor: SensorSelector!) {
-      startSensor(sensorSelector: $sensor) { ... on Sensor { sensorState { id } } }
-    }"""
-    named = {"repositoryLocationName": "mlops-assets", "repositoryName": "__repository__"}
-    answer = cluster.graphql(start, sensor={**named, "sensorName": name})
-    state = answer["startSensor"]["sensorState"]["id"]
-    try:
-        yield
-    finally:
-        stop = """mutation($id: String!) { stopSensor(id: $id) { __typename } }"""
-        cluster.graphql(stop, id=state)
 
 
 @contextlib.contextmanager

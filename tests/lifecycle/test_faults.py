@@ -101,7 +101,7 @@ def undisturbed(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     [
         pytest.param(f"{LAKE}.write:before:1", id="before the first table"),
         pytest.param(f"{PUBLISH}:_keep_quarantined:after:1", id="between side table and table"),
-        pytest.param(f"{LAKE}._create:after:1", id="after a table was made"),
+        pytest.param(f"{LAKE}.create:after:1", id="after a table was made"),
         pytest.param(f"{LAKE}.write:after:2", id="before Dagster knows of a table"),
         pytest.param("mlops_assets.lifecycle.feature_views:compute:before:1", id="between stages"),
         pytest.param("mlops_assets.lifecycle.feature_views:view_rows:after:2", id="amid a stage"),
@@ -238,7 +238,10 @@ def test_days_that_are_none_of_the_use_case_are_refused(
     assert project.materialized("visits") == set()
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that refuses even root")
+@pytest.mark.skipif(
+    not Path("/proc").is_dir(),
+    reason="NOT TESTED without /proc, a folder that refuses even root: run it on Linux",
+)
 def test_a_lake_that_cannot_be_written_is_named_and_nothing_counts_as_done(
     project: Project,
 ) -> None:

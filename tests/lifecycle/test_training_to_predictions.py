@@ -211,7 +211,7 @@ def test_server_batch_and_pyfunc_give_the_same_numbers(line: Line) -> None:
     ids, served = _infer(line)
     table = project.table("predictions", [NEXT_DAY])
     batch = dict(table.select("event_id", "score").iter_rows())
-    # Single rows are scored by ONNX Runtime, batches and pyfunc by XGBoost.
+    # Single rows are scored by tables of bits, batches and pyfunc by XGBoost.
     assert np.allclose(served, [batch[i] for i in ids], rtol=0, atol=TOLERANCE)
     rows = events_with_features(
         project.spec,

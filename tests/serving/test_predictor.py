@@ -18,7 +18,7 @@ from serving_support import (
     write_release,
 )
 
-from mlops_assets.adapters.models import keep_export
+from mlops_assets.adapters.onnx_export import export_onnx
 from mlops_assets.adapters.xgboost_engine import TrainedModel
 from mlops_assets.clock import now
 from mlops_assets.core import tree_tables
@@ -30,7 +30,7 @@ from mlops_assets.serving.predictor import LARGE_ROWS, Predictor, load_predictor
 
 
 def kept(folder: Path, seed: int = 0) -> ServedModel:
-    """The tiny model and its export, as a training leaves them in ``folder``."""
+    """The tiny model and its export in ``folder``, which one that has no tables is kept with."""
     import polars as pl
 
     data = tiny_model(seed)
@@ -38,16 +38,16 @@ def kept(folder: Path, seed: int = 0) -> ServedModel:
     artifact = folder / f"{sha256}.ubj"
     artifact.write_bytes(data)
     rows = pl.DataFrame({"carrier": ["AA", None], "hour": [1.0, 9.0], "delay": [None, -1.0]})
-    trained = TrainedModel(data, sha256, SIGNATURE, 5, {}, {})
-    export = keep_export(str(artifact), trained, rows)
-    assert Path(export["onnx"]) == artifact.with_suffix(".onnx")
-    assert export["onnx_note"].startswith("exported: within ")
+    export = export_onnx(TrainedModel(data, sha256, SIGNATURE, 5, {}, {}), rows)
+    assert export.data is not None
+    onnx = artifact.with_suffix(".onnx")
+    onnx.write_bytes(export.data)
     return ServedModel(
         version=1,
         sha256=sha256,
         artifact=str(artifact),
-        onnx=export["onnx"],
-        onnx_sha256=export["onnx_sha256"],
+        onnx=str(onnx),
+        onnx_sha256=export.sha256,
     )
 
 
@@ -104,7 +104,7 @@ def test_a_model_without_tables_is_served_by_its_export(served: ServedModel) -> 
 
 @pytest.mark.usefixtures("no_tables")
 def test_a_model_without_tables_and_export_is_served_by_xgboost(served: ServedModel) -> None:
-    """As models that were registered before there were exports."""
+    """As one whose export was refused when it was registered."""
     loaded = load_predictor(served.artifact, served.sha256)
     assert "would take" in str(loaded.reason)
     assert_answers(loaded, "xgboost")

@@ -12,14 +12,28 @@ from mlops_assets.adapters.models import read_model
 from mlops_assets.adapters.tracking import Tracking
 from mlops_assets.core import answer_features, outcomes
 from mlops_assets.core.inference import encode_frame, predict
+from mlops_assets.core.monitoring_records import DriftRecord, PerformanceRecord
 from mlops_assets.core.records import ModelRecord
 from mlops_assets.core.rollout_state import served_model
 from mlops_assets.core.schema import conform
 from mlops_assets.core.windows import window_of
 from mlops_assets.lifecycle import prediction_log
+from mlops_assets.lifecycle.monitoring.drift_days import find_drift
+from mlops_assets.lifecycle.monitoring.performance_days import find_performance
 from mlops_assets.lifecycle.training_set import events_with_features
 
 Change = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+def days_from(first: str, count: int) -> list[str]:
+    """``count`` days in a row."""
+    start = date.fromisoformat(first)
+    return [(start + timedelta(days=n)).isoformat() for n in range(count)]
+
+
+WEEK = days_from("2024-04-11", 7)
+"""A window of answered days."""
+LAST = WEEK[-1]
 
 
 @dataclass(frozen=True)
@@ -92,12 +106,6 @@ class Answered:
         return rows
 
 
-def days_from(first: str, count: int) -> list[str]:
-    """``count`` days in a row."""
-    start = date.fromisoformat(first)
-    return [(start + timedelta(days=n)).isoformat() for n in range(count)]
-
-
 def unknown(share: float) -> Change:
     """The last ``share`` of a day's outcomes is not known yet."""
 
@@ -110,3 +118,26 @@ def unknown(share: float) -> Change:
         )
 
     return change
+
+
+class Serving:
+    """A registry in which ``record`` is the champion."""
+
+    def __init__(self, record: ModelRecord | None) -> None:
+        self.record = record
+
+    def champion(self, use_case: str) -> ModelRecord | None:
+        """As Tracking.champion."""
+        return self.record
+
+
+def drift_of(site: Answered, day: str, tracking: object = None) -> DriftRecord:
+    """What is found about the window that ends with ``day``, by the site's registry or another."""
+    found = find_drift(site.project.spec, site.lake, tracking or site.tracking, [day])
+    return found[0].record
+
+
+def performance_of(site: Answered, day: str, tracking: object = None) -> PerformanceRecord:
+    """As :func:`drift_of`, of performance."""
+    found = find_performance(site.project.spec, site.lake, tracking or site.tracking, [day])
+    return found[0].record

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -12,6 +12,7 @@ import polars as pl
 import xgboost
 from lifecycle_support import Project
 
+from mlops_assets import clock
 from mlops_assets.adapters.endpoints.state import paths_of
 from mlops_assets.core.inference import (
     dump_model,
@@ -32,6 +33,11 @@ from mlops_assets.lifecycle.platform import resources_at
 from mlops_assets.lifecycle.prediction_log import prediction_log_asset
 from mlops_assets.lifecycle.training_set import events_with_features
 from mlops_assets.serving.prediction_log import PredictionLog
+
+BEFORE, DAY, NEXT = "2024-03-05", "2024-03-06", "2024-03-07"
+BOTH = ["prediction_log", "outcomes"]
+SETTLED = datetime(2024, 3, 20, tzinfo=UTC)
+"""All labels of those days are known."""
 
 
 def define(project: Project) -> None:
@@ -147,3 +153,37 @@ class Endpoint:
                 )
             )
         log.close()
+
+
+def at(folder: Path, now: datetime, speed: float = 0.0) -> None:
+    """Make it ``now``."""
+    clock.write(folder / "clock.json", clock.ReplayClock(now, datetime.now(UTC), speed))
+
+
+def materializations(project: Project, name: str) -> dict[str, dg.AssetMaterialization]:
+    """The latest materialization of each partition."""
+    records = project.instance.fetch_materializations(project.key(name), limit=100).records
+    latest: dict[str, dg.AssetMaterialization] = {}
+    for record in records:
+        event = record.asset_materialization
+        assert event is not None
+        assert event.partition is not None
+        latest.setdefault(event.partition, event)
+    return latest
+
+
+def numbers(project: Project, name: str, day: str) -> dict[str, object]:
+    """The latest metadata of a partition."""
+    metadata = materializations(project, name)[day].metadata
+    return {key: value.value for key, value in metadata.items()}
+
+
+def data_version(project: Project, name: str, day: str) -> str:
+    """The latest data version of a partition."""
+    return (materializations(project, name)[day].tags or {})["dagster/data_version"]
+
+
+def check(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvaluation:
+    """What the check ``name`` said in a run."""
+    (found,) = [each for each in result.get_asset_check_evaluations() if each.check_name == name]
+    return found

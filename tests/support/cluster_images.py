@@ -19,6 +19,27 @@ CROWD = tuple(f"crowd_{n}" for n in range(10))
 """Use cases that train at the same time."""
 
 
+GUARDED = "guarded_visits"
+"""A use case whose challengers become champion in stages, decided on a few hundred requests."""
+
+GUARDED_CHANGES: dict[str, Any] = {
+    "gate": {"rules": [{"metric": "log_loss", "against": "base_rate", "at_least": 0.0}]},
+    "rollout": {
+        "strategy": "guarded",
+        "shadow_minutes": 0.1,
+        "steps": [0.5],
+        "step_minutes": 0.5,
+        "step_requests": 50,
+        # What needs the tables of a day, and what a busy machine decides.
+        "quality": None,
+        "scores": None,
+        "latency": None,
+        "errors": {"promote_below": 0.1, "min_requests": 100},
+        "watch_hours": 1,
+    },
+}
+
+
 def write_context(folder: Path) -> None:
     """This checkout's package with the tests' use cases, as the build context ``folder``.
 
@@ -32,11 +53,12 @@ def write_context(folder: Path) -> None:
     sensors = package / "sensors.yaml"
     sensors.write_text(yaml.safe_dump(dict.fromkeys(("local", "replay", "staging"), "none")))
     _edit(package / "defs" / "flight_delays" / "defs.yaml", _train_longer)
-    for name in (SMALL, *CROWD):
+    different = {name: {"compute": {"model": "gpu_spot"}} for name in (SMALL, *CROWD)}
+    for name, changes in (different | {GUARDED: GUARDED_CHANGES}).items():
         target = package / "defs" / name
         shutil.copytree(VISITS, target, ignore=shutil.ignore_patterns("__pycache__"))
-        changes = {"name": name, "compute": {"model": "gpu_spot"}}
-        _edit(target / "defs.yaml", lambda attributes, to=changes: attributes.update(to))
+        named = {"name": name, **changes}
+        _edit(target / "defs.yaml", lambda attributes, to=named: attributes.update(to))
     _edit(package / "defs" / SMALL / "defs.yaml", _train_longer)
 
 

@@ -1,9 +1,10 @@
 """Runs on the test cluster: launched as the UI launches them, waited for, looked at afterwards."""
 
+import contextlib
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -195,8 +196,12 @@ def launch(
     assets: Sequence[str],
     days: tuple[str, str] | None = None,
     tags: Mapping[str, str] | None = None,
+    config: Mapping[str, object] | None = None,
 ) -> Run:
-    """Launch a run that materializes ``assets``, for the days from first to last."""
+    """Launch a run that materializes ``assets``, for the days from first to last; ``config`` is by
+    asset.
+    """
+    ops = {f"{use_case}__{name}": {"config": value} for name, value in (config or {}).items()}
     every = dict(tags or {})
     if days is not None:
         every["dagster/asset_partition_range_start"] = days[0]
@@ -208,7 +213,7 @@ def launch(
             "jobName": "__ASSET_JOB",
             "assetSelection": [{"path": [use_case, name]} for name in assets],
         },
-        "runConfigData": {},
+        "runConfigData": {"ops": ops} if ops else {},
         "executionMetadata": {
             "tags": [{"key": key, "value": value} for key, value in every.items()]
         },
@@ -256,3 +261,19 @@ def interrupt(node: str, *how: str) -> None:
         script("interrupt", node, *how)
     finally:
         script("restore", node)
+
+
+@contextlib.contextmanager
+def sensor(cluster: Cluster, name: str) -> Iterator[None]:
+    """A sensor runs that the tests' environment does not turn on."""
+    start = """mutation($sensor: SensorSelector!) {
+      startSensor(sensorSelector: $sensor) { ... on Sensor { sensorState { id } } }
+    }"""
+    named = {"repositoryLocationName": "mlops-assets", "repositoryName": "__repository__"}
+    answer = cluster.graphql(start, sensor={**named, "sensorName": name})
+    state = answer["startSensor"]["sensorState"]["id"]
+    try:
+        yield
+    finally:
+        stop = """mutation($id: String!) { stopSensor(id: $id) { __typename } }"""
+        cluster.graphql(stop, id=state)

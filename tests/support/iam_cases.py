@@ -4,6 +4,7 @@ from mlops_assets.adapters import inputs
 from mlops_assets.adapters.checkpoints import use_case_url
 from mlops_assets.adapters.decisions import table as decisions_table
 from mlops_assets.adapters.endpoints.release_store import RELEASE, REPLICAS
+from mlops_assets.adapters.endpoints.sagemaker import INSTANCE
 from mlops_assets.adapters.endpoints.targets import place_of, prediction_log_of
 from mlops_assets.adapters.ledger import table as promotions_table
 
@@ -41,6 +42,9 @@ KEY = "arn:aws:kms:us-east-1:123456789012:key"
 STATE = f"s3://{NAME}-terraform/{NAME}/terraform.tfstate"
 ACCOUNT = "arn:aws:iam::123456789012"
 SAGEMAKER = f"arn:aws:sagemaker:{HERE}"
+AN_ENDPOINT = f"{SAGEMAKER}:endpoint/visits"
+A_CONFIGURATION = f"{SAGEMAKER}:endpoint-config/visits-0a1b2c3d4e5f"
+A_MODEL = f"{SAGEMAKER}:model/visits-0a1b2c3d4e5f"
 
 
 def secret(name: str) -> str:
@@ -51,6 +55,11 @@ def secret(name: str) -> str:
 def repository(name: str) -> str:
     """ARN of a repository of images."""
     return f"arn:aws:ecr:{HERE}:repository/{name}"
+
+
+def log_of(group: str) -> str:
+    """ARN of a stream of a group of logs."""
+    return f"arn:aws:logs:{HERE}:log-group:{group}:log-stream:servers"
 
 
 def arn(place: str) -> str:
@@ -65,6 +74,16 @@ THROUGH_DYNAMODB = {"kms:ViaService": "dynamodb.us-east-1.amazonaws.com"}
 THROUGH_SECRETS = {"kms:ViaService": "secretsmanager.us-east-1.amazonaws.com"}
 BOUNDED = {"iam:PermissionsBoundary": f"{ACCOUNT}:policy/mlops/{NAME}-workloads"}
 UNBOUNDED: dict[str, str] = {}
+MADE_TAGGED = {"aws:RequestTag/mlops/use_case": "visits"}
+TAGGED = {"aws:ResourceTag/mlops/use_case": "visits"}
+TO_SAGEMAKER = {"iam:PassedToService": "sagemaker.amazonaws.com"}
+METRICS = "/aws/sagemaker/Endpoints"
+
+
+def on(*types: str) -> dict[str, str]:
+    """A request with instances of these types."""
+    return MADE_TAGGED | {"sagemaker:InstanceTypes": ",".join(types)}
+
 
 NEEDED: list[Case] = [
     # Sensors decide, move the release, remember alerts, and tell people.
@@ -94,7 +113,7 @@ NEEDED: list[Case] = [
         f"{KEY}/alerts",
         {"kms:ViaService": "sns.us-east-1.amazonaws.com"},
     ),
-    ("dagster", "sagemaker:DescribeEndpoint", f"{SAGEMAKER}:endpoint/visits"),
+    ("dagster", "sagemaker:DescribeEndpoint", AN_ENDPOINT),
     # Runs write tables, documents and decisions, and deploy.
     ("run", "s3:PutObject", TABLE_FILE),
     ("run", "s3:AbortMultipartUpload", TABLE_FILE),
@@ -114,25 +133,18 @@ NEEDED: list[Case] = [
     ("run", "dynamodb:PutItem", ONLINE),
     ("run", "dynamodb:BatchWriteItem", ONLINE),
     ("run", "dynamodb:Query", ONLINE),
-    (
-        "run",
-        "sagemaker:CreateModel",
-        f"{SAGEMAKER}:model/visits-0a1b",
-        {"aws:RequestTag/mlops/use_case": "visits"},
-    ),
-    (
-        "run",
-        "sagemaker:DeleteModel",
-        f"{SAGEMAKER}:model/visits-0a1b",
-        {"aws:ResourceTag/mlops/use_case": "visits"},
-    ),
-    ("run", "sagemaker:UpdateEndpoint", f"{SAGEMAKER}:endpoint/visits"),
-    (
-        "run",
-        "iam:PassRole",
-        f"{ACCOUNT}:role/mlops/{NAME}-sagemaker",
-        {"iam:PassedToService": "sagemaker.amazonaws.com"},
-    ),
+    ("run", "sagemaker:DescribeModel", A_MODEL),
+    ("run", "sagemaker:CreateModel", A_MODEL, MADE_TAGGED),
+    ("run", "sagemaker:AddTags", A_MODEL, {"sagemaker:TaggingAction": "CreateModel"}),
+    ("run", "sagemaker:CreateEndpointConfig", A_CONFIGURATION, on(INSTANCE)),
+    ("run", "sagemaker:CreateEndpoint", AN_ENDPOINT, MADE_TAGGED),
+    ("run", "sagemaker:CreateEndpoint", A_CONFIGURATION, MADE_TAGGED | TAGGED),
+    ("run", "sagemaker:UpdateEndpoint", AN_ENDPOINT, TAGGED),
+    ("run", "sagemaker:UpdateEndpoint", A_CONFIGURATION, TAGGED),
+    ("run", "sagemaker:UpdateEndpointWeightsAndCapacities", AN_ENDPOINT, TAGGED),
+    ("run", "sagemaker:DeleteEndpointConfig", A_CONFIGURATION, TAGGED),
+    ("run", "sagemaker:DeleteModel", A_MODEL, TAGGED),
+    ("run", "iam:PassRole", f"{ACCOUNT}:role/mlops/{NAME}-sagemaker", TO_SAGEMAKER),
     # Steps read rows, keep checkpoints, and leave a model.
     ("step", "s3:GetObject", TABLE_FILE),
     ("step", "s3:PutObject", f"{LAKE}/visits/profile/part-0.parquet"),
@@ -160,8 +172,15 @@ NEEDED: list[Case] = [
         {"kms:ViaService": "dynamodb.us-east-1.amazonaws.com"},
     ),
     ("sagemaker", "s3:GetObject", THE_RELEASE),
+    ("sagemaker", "s3:GetObject", MODEL),
+    ("sagemaker", "s3:PutObject", REPORT),
     ("sagemaker", "s3:PutObject", SEGMENT),
+    ("sagemaker", "kms:GenerateDataKey", f"{KEY}/lake", THROUGH_S3),
+    ("sagemaker", "dynamodb:BatchGetItem", ONLINE),
+    ("sagemaker", "ecr:GetAuthorizationToken", "*"),
     ("sagemaker", "ecr:BatchGetImage", repository("mlops-server")),
+    ("sagemaker", "logs:PutLogEvents", log_of("/aws/sagemaker/Endpoints/visits")),
+    ("sagemaker", "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": METRICS}),
     ("mlflow", "s3:GetObject", MLFLOW),
     (
         "mlflow",
@@ -239,7 +258,17 @@ REFUSED: list[Case] = [
     ("endpoint", "kms:Decrypt", f"{KEY}/secrets", THROUGH_SECRETS),
     ("endpoint", "sts:AssumeRole", f"{ACCOUNT}:role/mlops/{NAME}-run"),
     ("sagemaker", "s3:PutObject", THE_RELEASE),
+    ("sagemaker", "s3:GetObject", TABLE_FILE),
+    ("sagemaker", "s3:GetObject", SEGMENT),
+    ("sagemaker", "kms:Decrypt", f"{KEY}/lake"),
     ("sagemaker", "ecr:BatchGetImage", repository("mlops-training")),
+    ("sagemaker", "ecr:PutImage", repository("mlops-server")),
+    ("sagemaker", "logs:PutLogEvents", log_of(f"/aws/eks/{NAME}/cluster")),
+    ("sagemaker", "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "AWS/EC2"}),
+    ("sagemaker", "cloudwatch:PutMetricData", "*"),
+    ("sagemaker", "sagemaker:UpdateEndpoint", AN_ENDPOINT, TAGGED),
+    ("sagemaker", "sagemaker:CreateModel", A_MODEL, MADE_TAGGED),
+    ("sagemaker", "iam:PassRole", f"{ACCOUNT}:role/mlops/{NAME}-sagemaker", TO_SAGEMAKER),
     # A team's training: it decides nothing and sees no secret.
     ("step", "secretsmanager:GetSecretValue", secret("mlops/environment")),
     ("step", "s3:PutObject", PROMOTIONS),
@@ -254,12 +283,8 @@ REFUSED: list[Case] = [
     ("step", "dynamodb:PutItem", ONLINE),
     ("step", "sns:Publish", TOPIC),
     ("step", "sqs:ReceiveMessage", QUEUE),
-    (
-        "step",
-        "sagemaker:CreateModel",
-        f"{SAGEMAKER}:model/visits-0a1b",
-        {"aws:RequestTag/mlops/use_case": "visits"},
-    ),
+    ("step", "sagemaker:CreateModel", A_MODEL, MADE_TAGGED),
+    ("step", "iam:PassRole", f"{ACCOUNT}:role/mlops/{NAME}-sagemaker", TO_SAGEMAKER),
     # A run: it changes no past and speaks for nobody else.
     ("run", "s3:DeleteObject", PROMOTIONS),
     ("run", "s3:DeleteObjectVersion", PROMOTIONS),
@@ -276,21 +301,38 @@ REFUSED: list[Case] = [
     ("run", "kms:Decrypt", f"{KEY}/lake"),
     ("run", "dynamodb:DeleteTable", ONLINE),
     ("run", "dynamodb:Query", f"arn:aws:dynamodb:{HERE}:table/mlops-staging-online"),
-    ("run", "sagemaker:CreateModel", f"{SAGEMAKER}:model/visits-0a1b"),
-    ("run", "sagemaker:DeleteModel", f"{SAGEMAKER}:model/somebody-elses"),
-    ("run", "sagemaker:DeleteEndpoint", f"{SAGEMAKER}:endpoint/visits"),
+    ("run", "sagemaker:CreateModel", A_MODEL),
+    ("run", "sagemaker:CreateModel", f"{SAGEMAKER}:model/somebody-elses", MADE_TAGGED),
+    ("run", "sagemaker:CreateEndpoint", AN_ENDPOINT),
+    ("run", "sagemaker:CreateEndpointConfig", A_CONFIGURATION, on("ml.p4d.24xlarge")),
+    ("run", "sagemaker:CreateEndpointConfig", A_CONFIGURATION, on(INSTANCE, "ml.p4d.24xlarge")),
+    ("run", "sagemaker:CreateEndpointConfig", A_CONFIGURATION, MADE_TAGGED),
+    (
+        "run",
+        "sagemaker:CreateEndpointConfig",
+        A_CONFIGURATION,
+        {"sagemaker:InstanceTypes": INSTANCE},
+    ),
+    ("run", "sagemaker:UpdateEndpoint", f"{SAGEMAKER}:endpoint/somebody-elses"),
+    (
+        "run",
+        "sagemaker:UpdateEndpointWeightsAndCapacities",
+        f"{SAGEMAKER}:endpoint/somebody-elses",
+    ),
+    ("run", "sagemaker:AddTags", f"{SAGEMAKER}:endpoint/somebody-elses", MADE_TAGGED),
+    ("run", "sagemaker:AddTags", A_MODEL, {"sagemaker:TaggingAction": "CreateTrainingJob"}),
+    ("run", "sagemaker:DeleteModel", A_MODEL),
+    ("run", "sagemaker:DeleteEndpoint", AN_ENDPOINT, TAGGED),
+    ("run", "sagemaker:CreateTrainingJob", f"{SAGEMAKER}:training-job/visits", on(INSTANCE)),
+    ("run", "sagemaker:InvokeEndpoint", AN_ENDPOINT, TAGGED),
     (
         "run",
         "iam:PassRole",
         f"{ACCOUNT}:role/mlops/{NAME}-sagemaker",
         {"iam:PassedToService": "ec2.amazonaws.com"},
     ),
-    (
-        "run",
-        "iam:PassRole",
-        f"{ACCOUNT}:role/mlops/{NAME}-dagster",
-        {"iam:PassedToService": "sagemaker.amazonaws.com"},
-    ),
+    ("run", "iam:PassRole", f"{ACCOUNT}:role/mlops/{NAME}-dagster", TO_SAGEMAKER),
+    ("dagster", "sagemaker:UpdateEndpoint", AN_ENDPOINT, TAGGED),
     # The control plane: it writes decisions and no data.
     ("dagster", "s3:PutObject", TABLE_FILE),
     ("dagster", "s3:PutObject", MODEL),

@@ -173,7 +173,8 @@ def may(
     context: Mapping[str, str] | None = None,
 ) -> bool:
     """Whether the role may do ``action`` with ``resource``: no statement denies it, and one of its
-    policies and one of its boundary allow it. ``context`` has the request's condition keys.
+    policies and one of its boundary allow it. ``context`` has the request's condition keys; several
+    values of one have commas between them.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html, for
     identities of one account whose resources' policies allow nobody more.
@@ -211,6 +212,9 @@ def _holds(each: Statement, action: str, context: Mapping[str, str]) -> bool:
 def _true(operator: str, key: str, values: Sequence[str], context: Mapping[str, str]) -> bool:
     # Keys of conditions are the same in capitals and in small letters.
     value = {name.lower(): found for name, found in context.items()}.get(key.lower())
+    if operator.startswith("ForAllValues:"):
+        each = operator.removeprefix("ForAllValues:")
+        return all(_true(each, key, values, {key: one}) for one in (value or "").split(",") if one)
     if operator == "Null":
         return values == (("true",) if value is None else ("false",))
     if operator in ("StringNotEquals",):

@@ -19,7 +19,8 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
 ROOT = Path(__file__).parents[2]
-SHARED = ROOT.parent / "shared"
+SCHEMAS = ROOT.parent / "shared" / "schemas"
+"""Of custom resources and of charts: other projects', too large for this repository."""
 KUBERNETES = ROOT / "deployments" / "kubernetes"
 DAGSTER = ROOT / "deployments" / "dagster"
 
@@ -130,9 +131,8 @@ def _kubectl(old_will_do: bool) -> str:
             return program
     # kubectl is a program, no Python package: where there is none, the files alone are checked.
     pytest.skip(
-        "no kubectl on the PATH, so that overlays are not rendered"
-        if not found
-        else f"no kubectl of version 1.27 or later, found only {', '.join(found)}"
+        "OVERLAYS ARE NOT RENDERED: install kubectl 1.27 or later on the PATH; there is "
+        + (f"only {', '.join(found)}" if found else "none")
     )
 
 
@@ -150,14 +150,22 @@ def _version(program: str) -> tuple[int, int]:
     return int(client["major"]), int(client["minor"].rstrip("+"))
 
 
+def no_schemas(*kinds: str) -> str:
+    """Why a test of ``kinds`` is skipped, and what to do."""
+    return (
+        f"NOT TESTED against the schemas of {', '.join(sorted(kinds))}, which are not there: "
+        f"put those that their projects publish into {SCHEMAS}"
+    )
+
+
 def schema_problems(document: Document, version: str) -> list[str]:
     """What the strict schema of ``document`` says against it: Kubernetes' own of ``version``, or a
-    custom resource's of shared/; FileNotFoundError where there is none.
+    custom resource's of SCHEMAS; FileNotFoundError where there is none.
     """
     group, _, api_version = document["apiVersion"].rpartition("/")
     kind = document["kind"].lower()
     if group.endswith((".sh", ".aws", ".io")) and group not in _OF_KUBERNETES:
-        path = SHARED / "schemas" / f"{group}_{kind}_{api_version}.json"
+        path = SCHEMAS / f"{group}_{kind}_{api_version}.json"
         text, registry = path.read_text(), Registry()
     else:
         parts = [kind, group.split(".")[0], api_version]

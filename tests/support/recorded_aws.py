@@ -34,18 +34,23 @@ class Recorder:
 
     app: App
     asked: list[Asked] = field(default_factory=list[Asked])
+    tags: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+    """Of what is at SageMaker, by its ARN."""
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """WSGI."""
         target = environ.get("HTTP_X_AMZ_TARGET", "")
         query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
-        if target.startswith("DynamoDB") or "delete" in query:
+        if target or "delete" in query:
             body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
             environ["wsgi.input"] = io.BytesIO(body)
         else:
             body = b""
         if target.startswith("DynamoDB"):
             self.asked += _of_dynamodb(target.partition(".")[2], json.loads(body))
+            return self.app(environ, start_response)
+        if target.startswith("SageMaker."):
+            self.asked += _of_sagemaker(target.partition(".")[2], json.loads(body), self.tags)
             return self.app(environ, start_response)
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.asked += _of_s3(method, path, query, body)
@@ -89,6 +94,37 @@ def _of_dynamodb(operation: str, body: dict[str, Any]) -> list[Asked]:
     arns = [f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}" for table in tables]
     rights = [Asked(f"dynamodb:{operation}", arn) for arn in arns]
     return [*rights, _key("kms:Decrypt", "dynamodb")]
+
+
+def _of_sagemaker(
+    operation: str, body: dict[str, Any], tags: dict[str, dict[str, str]]
+) -> list[Asked]:
+    """What is named is what the request is about; what is made, makes the rights to tag it and to
+    pass its role on needed too.
+    """
+    kinds = {"EndpointName": "endpoint", "EndpointConfigName": "endpoint-config"}
+    named = [
+        f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}/{body[name]}"
+        for name, kind in {**kinds, "ModelName": "model"}.items()
+        if name in body
+    ]
+    given = {each["Key"]: each["Value"] for each in body.get("Tags", ())}
+    context = {f"aws:RequestTag/{key}": value for key, value in given.items()}
+    if variants := body.get("ProductionVariants"):
+        types = (each["InstanceType"] for each in variants if "InstanceType" in each)
+        context["sagemaker:InstanceTypes"] = ",".join(types)
+    found: list[Asked] = []
+    for arn in named:
+        kept = {f"aws:ResourceTag/{key}": value for key, value in tags.get(arn, {}).items()}
+        found.append(Asked(f"sagemaker:{operation}", arn, tuple({**context, **kept}.items())))
+    if operation.startswith("Create"):
+        tags[named[0]] = given
+        made = (("sagemaker:TaggingAction", operation),)
+        found += [Asked("sagemaker:AddTags", named[0], made)] if given else []
+    if role := body.get("ExecutionRoleArn"):
+        to = (("iam:PassedToService", "sagemaker.amazonaws.com"),)
+        found.append(Asked("iam:PassRole", role, to))
+    return found
 
 
 def _key(action: str, service: str) -> Asked:

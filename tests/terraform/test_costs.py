@@ -107,7 +107,10 @@ def test_a_price_is_the_same_wherever_it_stands(prices: Prices) -> None:
         assert prices.instance_hour(each["instance"]) == each["on_demand_per_hour"]
 
 
-@pytest.mark.skipif(not SHARED.is_file(), reason=f"{SHARED} is not here")
+@pytest.mark.skipif(
+    not SHARED.is_file(),
+    reason=f"PRICES ARE NOT COMPARED: put the table that prices.yaml is from at {SHARED}",
+)
 def test_instance_prices_are_the_sources(prices: Prices) -> None:
     """Each EC2 price is that of the table it is said to be from, and so is the commit."""
     table = json.loads(gzip.decompress(SHARED.read_bytes()))

@@ -31,6 +31,7 @@ ROLES = parsed(GOLDEN.read_text()) if GOLDEN.exists() else {}
 
 ANY_RESOURCE = {
     ("mlops-production-sagemaker", "LogInToRegistry"): "a token is of the account",
+    ("mlops-production-sagemaker", "WriteMetrics"): "by its namespace; a metric is no resource",
     ("mlops-production-ci-push", "LogIn"): "a token is of the account",
     ("mlops-production-ci-plan", "ListSettings"): "calls that take no resource, or list",
     ("mlops-production-ci-apply", "ListSettings"): "calls that take no resource, or list",
@@ -41,7 +42,8 @@ ANY_RESOURCE = {
     ("mlops-production-karpenter", "WhatCanBeBought"): "calls that take no resource",
     ("mlops-production-karpenter", "WhatItCosts"): "prices are nobody's",
     ("mlops-production-cluster-autoscaler", "WhatThereIs"): "calls that take no resource",
-    ("mlops-production-workloads", "LogInToRegistry"): "a boundary, of the role above",
+    ("mlops-production-workloads", "LogInToRegistry"): "a boundary, of a role above",
+    ("mlops-production-workloads", "WriteMetrics"): "a boundary, of a role above",
     ("mlops-production-infrastructure", "Machines"): "a boundary of AWS' own policies",
     ("mlops-production-infrastructure", "Images"): "a boundary of AWS' own policies",
     ("mlops-production-infrastructure", "LogsAndMessages"): "a boundary of AWS' own policies",

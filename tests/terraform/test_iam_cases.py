@@ -81,6 +81,32 @@ def test_a_role_is_taken_on_by_pods_of_its_account_alone(
     assert taken_on(ROLES[f"{NAME}-{role}"], PODS, "sts:AssumeRole", asks) is answer
 
 
+def sagemaker(owner: str = "123456789012", region: str = "us-east-1") -> dict[str, str]:
+    """What SageMaker says when it takes the role of an endpoint's containers on."""
+    return {
+        "aws:SourceAccount": owner,
+        "aws:SourceArn": f"arn:aws:sagemaker:{region}:{owner}:*",
+    }
+
+
+@pytest.mark.parametrize(
+    ("by", "asks", "answer"),
+    [
+        ("Service sagemaker.amazonaws.com", sagemaker(), True),
+        ("Service sagemaker.amazonaws.com", sagemaker(owner="210987654321"), False),
+        ("Service sagemaker.amazonaws.com", sagemaker(region="eu-west-1"), False),
+        ("Service sagemaker.amazonaws.com", {}, False),
+        ("Service ec2.amazonaws.com", sagemaker(), False),
+        (PODS, pod("mlops-endpoints", "mlops-endpoint"), False),
+    ],
+)
+def test_containers_role_is_taken_on_by_sagemaker_of_the_account_alone(
+    by: str, asks: dict[str, str], answer: bool
+) -> None:
+    """In the platform's region; no pod has it."""
+    assert taken_on(ROLES[f"{NAME}-sagemaker"], by, "sts:AssumeRole", asks) is answer
+
+
 MAIN, PULL = "ref:refs/heads/main", "pull_request"
 DEPLOY = "environment:production"
 

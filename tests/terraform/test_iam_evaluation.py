@@ -64,12 +64,15 @@ def test_a_boundary_gives_nothing_and_takes_the_rest() -> None:
         (("Null", "k", ("false",)), {}, False),
         (("Null", "k", ("true",)), {}, True),
         (("Bool", "k", ("true",)), {"k": "true"}, True),
+        (("ForAllValues:StringEquals", "k", ("a", "b")), {"k": "b,a"}, True),
+        (("ForAllValues:StringEquals", "k", ("a", "b")), {"k": "b,c"}, False),
+        (("ForAllValues:StringEquals", "k", ("a", "b")), {}, True),
     ],
 )
 def test_conditions_hold_as_aws_says(
     condition: tuple[str, str, tuple[str, ...]], context: dict[str, str], answer: bool
 ) -> None:
-    """A key that a request does not have fits nothing but a denial of values."""
+    """A key that a request does not have fits nothing but a denial of values, and all of none."""
     statement = Statement("S", "Allow", ("s3:GetObject",), ("*",), (condition,))
     assert may(of(statement), "r", "s3:GetObject", "arn:aws:s3:::a/k", context) is answer
 

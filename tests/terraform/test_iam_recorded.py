@@ -8,13 +8,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from iam_policies import may, parsed
+from moto_sagemaker import with_update_endpoint
 from recorded_aws import Asked, Recorder, recorded_aws
 
-from mlops_assets.adapters import chain, documents, inputs, ledger, storage
+from mlops_assets import clock
+from mlops_assets.adapters import chain, documents, inputs, ledger, ledger_tables, storage
 from mlops_assets.adapters.alerts import log as alerts_log
 from mlops_assets.adapters.backtest_cache import Cache
 from mlops_assets.adapters.checkpoints import Keeper, Place, discard
-from mlops_assets.adapters.endpoints import release_store, targets
+from mlops_assets.adapters.endpoints import release_store, sagemaker, targets
 from mlops_assets.adapters.lake import Lake
 from mlops_assets.adapters.online_store.dynamodb_store import DynamoStore
 from mlops_assets.adapters.online_store.publishing import Fresh, publish
@@ -25,6 +27,7 @@ from mlops_assets.core.prediction_log import PredictionRecord
 from mlops_assets.core.records import Record
 from mlops_assets.core.replica_reports import ReplicaReport
 from mlops_assets.core.rollout_state import Release, ServedModel, deployed
+from mlops_assets.core.spec import EndpointSpec
 from mlops_assets.serving import objects
 from mlops_assets.serving.prediction_log import PredictionLog
 from mlops_assets.serving.shipping import Shipper
@@ -287,8 +290,8 @@ def test_sensors_decide_and_move_the_release(under: Under) -> None:
     decide(11)
     for table in (alerts_log.TABLE, alerts_log.DELIVERIES):
         for number in range(2):
-            lake.append(f"visits/{table}", rows(number))
-        lake.compact(f"visits/{table}")
+            ledger_tables.append(lake, f"visits/{table}", rows(number))
+        ledger_tables.compact(lake, f"visits/{table}")
     assert documents.read(DOCUMENTS, "visits", "alerting", Note) is None
     for name in ("alerting", "promotion", "endpoint"):
         documents.write(DOCUMENTS, "visits", name, Note(text="decided"))
@@ -326,6 +329,53 @@ def test_a_server_follows_its_release_and_ships_its_log(under: Under, tmp_path: 
     log.close()
     under("run")
     assert read_predictions(PREDICTIONS).table.num_rows == 1
+
+
+def test_a_run_brings_an_endpoint_to_sagemaker_whose_containers_follow(
+    under: Under, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made, gets another container and another configuration; the sensors look at it."""
+    import boto3
+
+    url = f"sagemaker://arn:aws:iam::123456789012:role/mlops/{NAME}-sagemaker"
+    place = targets.place_of("visits", url, DOCUMENTS)
+    registry = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+    monkeypatch.setenv(sagemaker.IMAGE_VARIABLE, f"{registry}/mlops-server:1")
+    monkeypatch.delenv(sagemaker.INSTANCE_VARIABLE, raising=False)
+    with_update_endpoint(monkeypatch)
+    running = ["c-1"]
+
+    def containers(_: float) -> None:
+        """Moto runs none: each reads the release and its model, and reports."""
+        under("sagemaker")
+        release = f"{place}/{release_store.RELEASE}"
+        for name in running:
+            assert objects.read_changed(release, "", 1024 * 1024) is not None
+            assert objects.read_object(MODEL, 1024) == b"model"
+            said = report(name, clock.now()).model_dump_json().encode()
+            objects.write_object(objects.beside(release, "replicas", f"{name}.json"), said)
+        under("run")
+
+    monkeypatch.setattr(sagemaker.time, "sleep", containers)
+
+    def deploy(count: int, **options: int) -> str:
+        spec = EndpointSpec.model_validate({"replicas": {"min": count, "max": 2}, **options})
+        return targets.deploy("visits", SERVED, spec, url, DOCUMENTS, "a test").instance
+
+    under("run")
+    storage.write_bytes(MODEL, b"model")
+    made = deploy(1)
+    running.append("c-2")
+    assert deploy(2) == made
+    assert deploy(2, max_rows=10) == made
+    under("dagster")
+    assert targets.expected_instances("visits", url, DOCUMENTS) == ("c-1", "c-2")
+    under("nobody")
+    client = boto3.client("sagemaker")
+    configuration = client.describe_endpoint(EndpointName="visits")["EndpointConfigName"]
+    client.delete_endpoint(EndpointName="visits")
+    client.delete_endpoint_config(EndpointConfigName=configuration)
+    client.delete_model(ModelName=configuration)
 
 
 def test_all_ship_what_they_print_and_the_ui_shows_it(under: Under, tmp_path: Path) -> None:

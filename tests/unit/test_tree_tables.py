@@ -173,6 +173,17 @@ def test_other_models_have_none() -> None:
 
 def test_tables_that_would_be_too_large_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """They would slow the server down, and take its memory."""
-    monkeypatch.setattr(tables_module, "MAX_TABLE_BYTES", both()[1].nbytes - 1)
+    # What is made one takes at most twice as much.
+    monkeypatch.setattr(tables_module, "MAX_TABLE_BYTES", both()[1].nbytes // 2 - 1)
     with pytest.raises(PermanentError, match="would take"):
         tree_tables(model_of())
+
+
+def test_merged_tables_change_no_probability(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features that are looked up as one give the same bits as each by itself."""
+    _, tables = both()
+    monkeypatch.setattr(tables_module, "MERGED_BYTES", 0)
+    apart = tree_tables(model_of())
+    assert apart.nbytes < tables.nbytes <= 2 * apart.nbytes
+    for matrix in (rows_of(FEW_ROWS, 7), rows_of(500, 8), tables.probes()):
+        np.testing.assert_array_equal(tables.predict(matrix), apart.predict(matrix))

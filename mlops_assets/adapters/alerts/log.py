@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from mlops_assets.adapters import ledger_tables
 from mlops_assets.core.alert_watch import unexpected
 from mlops_assets.core.alerts import (
     Alert,
@@ -187,9 +188,9 @@ def _use_case(alert: Alert) -> str:
 def _append(lake: "Lake", place: str, rows: "pa.Table") -> None:
     if rows.num_rows == 0:
         return
-    version = lake.append(place, rows)
+    version = ledger_tables.append(lake, place, rows)
     if version % _COMPACT_EVERY == _COMPACT_EVERY - 1:
-        lake.compact(place)
+        ledger_tables.compact(lake, place)
 
 
 def _read(
@@ -201,7 +202,7 @@ def _read(
     import pyarrow.compute as pc
 
     try:
-        rows = lake.read_log(place)
+        rows = ledger_tables.read(lake, place)
     except MissingPartitionsError:
         return []  # Nothing was recorded yet.
     if ids is not None:

@@ -87,10 +87,9 @@ def deploy(wanted: Wanted, timeout_s: float) -> EndpointRecord:
         lambda found: deployed(found, wanted.use_case, wanted.champion, clock.now(), wanted.reason),
     )
     try:
-        name = object_name(wanted.use_case)
-        before = _endpoint(client, name)
+        before = _endpoint(client, object_name(wanted.use_case))
         configuration = _configure(client, wanted, image)
-        _move(client, name, before, configuration, _count(wanted.spec))
+        _move(client, wanted, before, configuration)
         found = _ready(client, wanted, release, configuration, timeout_s)
     except PlatformError:
         # The failure that led here is what the caller has to hear about.
@@ -100,7 +99,7 @@ def deploy(wanted: Wanted, timeout_s: float) -> EndpointRecord:
     if before is not None and before["EndpointConfigName"] != configuration:
         _forget(client, before["EndpointConfigName"])
     release_store.prune(wanted.place, clock.now())
-    region = client.meta.region_name
+    name, region = object_name(wanted.use_case), client.meta.region_name
     return EndpointRecord(
         use_case=wanted.use_case,
         url=f"https://runtime.sagemaker.{region}.amazonaws.com/endpoints/{name}",
@@ -139,14 +138,13 @@ def _configure(client: Any, wanted: Wanted, image: str) -> str:
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     # SageMaker's names have at most 63 characters.
     name = f"{object_name(wanted.use_case)[:50].rstrip('-')}-{digest}"
-    tags = [{"Key": "mlops/use_case", "Value": wanted.use_case}]
     with asking(f"make the model {name}"):
         if described(client.describe_model, ModelName=name) is None:
             client.create_model(
                 ModelName=name,
                 PrimaryContainer=container,
                 ExecutionRoleArn=wanted.role,
-                Tags=tags,
+                Tags=_tags(wanted),
             )
     with asking(f"make the endpoint configuration {name}"):
         if described(client.describe_endpoint_config, EndpointConfigName=name) is None:
@@ -159,9 +157,14 @@ def _configure(client: Any, wanted: Wanted, image: str) -> str:
                 "InitialVariantWeight": 1.0,
             }
             client.create_endpoint_config(
-                EndpointConfigName=name, ProductionVariants=[variant], Tags=tags
+                EndpointConfigName=name, ProductionVariants=[variant], Tags=_tags(wanted)
             )
     return name
+
+
+def _tags(wanted: Wanted) -> list[dict[str, str]]:
+    """Of all that is made: the platform's rights are to what has this tag, and bills show it."""
+    return [{"Key": "mlops/use_case", "Value": wanted.use_case}]
 
 
 def _environment(wanted: Wanted) -> dict[str, str]:
@@ -180,12 +183,15 @@ def _environment(wanted: Wanted) -> dict[str, str]:
 
 
 def _move(
-    client: Any, name: str, before: "Mapping[str, Any] | None", configuration: str, count: int
+    client: Any, wanted: Wanted, before: "Mapping[str, Any] | None", configuration: str
 ) -> None:
-    """Bring the endpoint to ``configuration`` with so many containers, whatever it has."""
+    """Bring the endpoint to ``configuration`` and its number of containers, whatever it has."""
+    name, count = object_name(wanted.use_case), _count(wanted.spec)
     with asking(f"change the endpoint {name}"):
         if before is None:
-            client.create_endpoint(EndpointName=name, EndpointConfigName=configuration)
+            client.create_endpoint(
+                EndpointName=name, EndpointConfigName=configuration, Tags=_tags(wanted)
+            )
         elif before["EndpointConfigName"] != configuration:
             # One batch of new containers beside the old ones, which go when the new ones answer.
             client.update_endpoint(

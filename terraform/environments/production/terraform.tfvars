@@ -91,6 +91,9 @@ events = {
   prefixes = ["landing/"]
 }
 
+# { instance_types = ["ml.c5.large"] }, for endpoints on SageMaker: docs/endpoints.md.
+sagemaker = null
+
 ci = {
   github_repository = "example/mlops"
   branch            = "main"

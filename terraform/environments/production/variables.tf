@@ -147,6 +147,11 @@ variable "events" {
   type        = object({ prefixes = list(string) })
 }
 
+variable "sagemaker" {
+  description = "Which instances endpoints on SageMaker may have; null: endpoints are on the cluster, and nothing is made for SageMaker."
+  type        = object({ instance_types = list(string) })
+}
+
 variable "ci" {
   description = "Whose workflows plan, apply and push images, and where the state is (from terraform/bootstrap, as in backend.tf)."
   type = object({

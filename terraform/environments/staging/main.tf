@@ -123,6 +123,11 @@ module "identity" {
   events       = { queue_arn = module.events.queue_arn, key_arn = module.events.key_arn }
   alerts       = { topic_arn = module.alerts.topic_arn, key_arn = module.alerts.key_arn }
   database     = { master_secret_arn = module.database.master_secret_arn, key_arn = module.database.kms_key_arn }
+
+  sagemaker = var.sagemaker == null ? null : {
+    repository_arns = [module.registry.arns["mlops-server"]]
+    instance_types  = var.sagemaker.instance_types
+  }
 }
 
 module "ci" {

@@ -55,6 +55,11 @@ output "role_arns" {
   value       = module.identity.role_arns
 }
 
+output "sagemaker_role_arn" {
+  description = "Role of model servers on SageMaker: `sagemaker://` and this is MLOPS_ENDPOINTS, for endpoints there; null where `sagemaker` is."
+  value       = module.identity.sagemaker_role_arn
+}
+
 output "karpenter" {
   description = "What Karpenter's chart is given: cluster, interruption queue, role; and the role of its nodes, which deployments/kubernetes/aws/nodes.yaml names."
   value = {

@@ -16,7 +16,7 @@ tags = {
 
 network = {
   cidr                    = "10.10.0.0/16"
-  zones                   = ["us-east-1a", "us-east-1b"]
+  zones                   = ["us-east-1a", "us-east-1b", "us-east-1c"]
   nat                     = "one"
   interface_endpoints     = []
   flow_log_retention_days = 90
@@ -89,6 +89,9 @@ secrets = {
 events = {
   prefixes = ["landing/"]
 }
+
+# { instance_types = ["ml.c5.large"] }, for endpoints on SageMaker: docs/endpoints.md.
+sagemaker = null
 
 ci = {
   github_repository = "example/mlops"

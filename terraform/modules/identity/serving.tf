@@ -65,46 +65,76 @@ locals {
   sagemaker_role = "${local.arns}:iam::${local.account}:role/mlops/${var.name}-sagemaker"
   sagemaker_arns = "${local.arns}:sagemaker:${local.region}:${local.account}"
 
+  # An endpoint is called as its use case; models and configurations, which have one name, as the use
+  # case and a digest of twelve digits.
+  endpoints      = "${local.sagemaker_arns}:endpoint/*"
+  configurations = "${local.sagemaker_arns}:endpoint-config/*-????????????"
+  models         = "${local.sagemaker_arns}:model/*-????????????"
+
   see_sagemaker = [
     {
       Sid      = "SeeEndpoints"
       Effect   = "Allow"
       Action   = ["sagemaker:DescribeEndpoint"]
-      Resource = ["${local.sagemaker_arns}:endpoint/*"]
+      Resource = [local.endpoints]
     },
   ]
 
+  # What the platform makes it tags with the use case, and only what has that tag does it change.
   deploy_sagemaker = [
     {
-      Sid    = "DeployEndpoints"
-      Effect = "Allow"
-      Action = [
-        "sagemaker:CreateEndpoint",
-        "sagemaker:UpdateEndpoint",
-        "sagemaker:UpdateEndpointWeightsAndCapacities",
-        # To make an endpoint is to use its configuration.
-        "sagemaker:DescribeEndpointConfig",
-        "sagemaker:DescribeModel",
-      ]
-      Resource = [
-        "${local.sagemaker_arns}:endpoint/*",
-        "${local.sagemaker_arns}:endpoint-config/*",
-        "${local.sagemaker_arns}:model/*",
-      ]
+      # Whether they are there already: of what is not, there is no tag to ask for.
+      Sid      = "LookForModels"
+      Effect   = "Allow"
+      Action   = ["sagemaker:DescribeEndpointConfig", "sagemaker:DescribeModel"]
+      Resource = [local.configurations, local.models]
     },
     {
-      Sid      = "MakeModels"
-      Effect   = "Allow"
-      Action   = ["sagemaker:CreateModel", "sagemaker:CreateEndpointConfig", "sagemaker:AddTags"]
-      Resource = ["${local.sagemaker_arns}:endpoint-config/*", "${local.sagemaker_arns}:model/*"]
-      # The platform tags what it makes with the use case.
+      # An endpoint is made of a configuration, and so is about both.
+      Sid       = "MakeEndpoints"
+      Effect    = "Allow"
+      Action    = ["sagemaker:CreateEndpoint", "sagemaker:CreateModel"]
+      Resource  = [local.endpoints, local.configurations, local.models]
       Condition = { Null = { "aws:RequestTag/mlops/use_case" = "false" } }
     },
     {
-      Sid       = "ForgetModels"
-      Effect    = "Allow"
-      Action    = ["sagemaker:DeleteModel", "sagemaker:DeleteEndpointConfig"]
-      Resource  = ["${local.sagemaker_arns}:endpoint-config/*", "${local.sagemaker_arns}:model/*"]
+      # All instances of a request have to be of these types, and there have to be some: of none, as
+      # a serverless endpoint has, everything is true.
+      Sid      = "MakeConfigurations"
+      Effect   = "Allow"
+      Action   = ["sagemaker:CreateEndpointConfig"]
+      Resource = [local.configurations]
+      Condition = {
+        Null = {
+          "aws:RequestTag/mlops/use_case" = "false"
+          "sagemaker:InstanceTypes"       = "false"
+        }
+        "ForAllValues:StringEquals" = { "sagemaker:InstanceTypes" = try(var.sagemaker.instance_types, []) }
+      }
+    },
+    {
+      # As they are made, and not later: a tag on another's endpoint would make it the platform's.
+      Sid      = "TagWhatIsMade"
+      Effect   = "Allow"
+      Action   = ["sagemaker:AddTags"]
+      Resource = [local.endpoints, local.configurations, local.models]
+      Condition = {
+        StringEquals = {
+          "sagemaker:TaggingAction" = ["CreateEndpoint", "CreateEndpointConfig", "CreateModel"]
+        }
+      }
+    },
+    {
+      # Endpoints are ended by people.
+      Sid    = "ChangeEndpoints"
+      Effect = "Allow"
+      Action = [
+        "sagemaker:DeleteEndpointConfig",
+        "sagemaker:DeleteModel",
+        "sagemaker:UpdateEndpoint",
+        "sagemaker:UpdateEndpointWeightsAndCapacities",
+      ]
+      Resource  = [local.endpoints, local.configurations, local.models]
       Condition = { Null = { "aws:ResourceTag/mlops/use_case" = "false" } }
     },
     {
@@ -139,6 +169,14 @@ locals {
         "${local.arns}:logs:${local.region}:${local.account}:log-group:/aws/sagemaker/Endpoints/*",
       ]
     },
+    {
+      # Processors and memory of the instances. CloudWatch takes a namespace and no resource.
+      Sid       = "WriteMetrics"
+      Effect    = "Allow"
+      Action    = ["cloudwatch:PutMetricData"]
+      Resource  = ["*"]
+      Condition = { StringEquals = { "cloudwatch:namespace" = "/aws/sagemaker/Endpoints" } }
+    },
   ]
 }
 
@@ -158,7 +196,8 @@ resource "aws_iam_role" "sagemaker" {
       Action    = ["sts:AssumeRole"]
       Condition = {
         StringEquals = { "aws:SourceAccount" = local.account }
-        ArnLike      = { "aws:SourceArn" = "${local.sagemaker_arns}:*" }
+        # To the letter, for endpoints: SageMaker names none of them and no model when it asks.
+        ArnLike = { "aws:SourceArn" = "${local.sagemaker_arns}:*" }
       }
     }]
   })

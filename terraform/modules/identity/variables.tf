@@ -95,8 +95,8 @@ variable "source_bucket_arns" {
 }
 
 variable "sagemaker" {
-  description = "For endpoints on SageMaker, the ARNs of the repositories that their images are pulled from; null: no endpoint is on SageMaker, and no role for them is made."
-  type        = object({ repository_arns = list(string) })
+  description = "For endpoints on SageMaker, the ARNs of the repositories that their images are pulled from, and the types of instances that they may have (`ml.c5.large`); null: no endpoint is on SageMaker, and no role for them is made."
+  type        = object({ repository_arns = list(string), instance_types = list(string) })
   default     = null
 
   validation {
@@ -107,6 +107,18 @@ variable "sagemaker" {
   validation {
     condition     = var.sagemaker == null ? true : alltrue([for arn in var.sagemaker.repository_arns : !strcontains(arn, "*")])
     error_message = "sagemaker: an ARN with * would open other repositories: write each out."
+  }
+
+  validation {
+    condition     = var.sagemaker == null ? true : length(var.sagemaker.instance_types) > 0
+    error_message = "sagemaker.instance_types: name the one of MLOPS_SAGEMAKER_INSTANCE (ml.c5.large, where that is not set), or give sagemaker = null."
+  }
+
+  validation {
+    condition = var.sagemaker == null ? true : alltrue([
+      for type in var.sagemaker.instance_types : can(regex("^ml\\.[a-z0-9-]+\\.[a-z0-9]+$", type))
+    ])
+    error_message = "sagemaker.instance_types: ${try(join(", ", var.sagemaker.instance_types), "")}: write each out as SageMaker calls it, e.g. ml.c5.large; a pattern would be taken to the letter."
   }
 }
 

@@ -46,7 +46,10 @@ module "identity" {
     key_arn           = "${local.key}/database"
   }
   source_bucket_arns = ["arn:aws:s3:::example-source"]
-  sagemaker          = { repository_arns = ["arn:aws:ecr:${local.here}:repository/mlops-server"] }
+  sagemaker = {
+    repository_arns = ["arn:aws:ecr:${local.here}:repository/mlops-server"]
+    instance_types  = ["ml.c5.large", "ml.c5.xlarge"]
+  }
 }
 
 module "ci" {

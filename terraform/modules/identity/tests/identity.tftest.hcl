@@ -85,8 +85,16 @@ run "each_workload_has_a_role_of_its_own" {
   }
 
   assert {
-    condition     = length(aws_iam_role.sagemaker) == 0
+    condition     = length(aws_iam_role.sagemaker) + length(aws_iam_policy.sagemaker) == 0 && output.sagemaker_role_arn == null
     error_message = "Without endpoints on SageMaker nobody needs its role."
+  }
+
+  assert {
+    condition = alltrue([
+      for policy in concat(values(aws_iam_policy.workload), aws_iam_policy.boundary) :
+      !strcontains(policy.policy, "sagemaker") && !strcontains(policy.policy, "iam:PassRole")
+    ])
+    error_message = "Without endpoints on SageMaker nobody has rights there."
   }
 }
 
@@ -142,7 +150,7 @@ run "everything_that_is_optional_is_there_when_it_is_named" {
     online_store       = { table_arn = "arn:aws:dynamodb:us-east-1:123456789012:table/mlops-test-online", key_arn = "arn:aws:kms:us-east-1:123456789012:key/online" }
     events             = { queue_arn = "arn:aws:sqs:us-east-1:123456789012:mlops-test-events", key_arn = "arn:aws:kms:us-east-1:123456789012:key/events" }
     alerts             = { topic_arn = "arn:aws:sns:us-east-1:123456789012:mlops-test-alerts", key_arn = "arn:aws:kms:us-east-1:123456789012:key/alerts" }
-    sagemaker          = { repository_arns = ["arn:aws:ecr:us-east-1:123456789012:repository/mlops-server"] }
+    sagemaker          = { repository_arns = ["arn:aws:ecr:us-east-1:123456789012:repository/mlops-server"], instance_types = ["ml.c5.large"] }
     source_bucket_arns = ["arn:aws:s3:::example-source"]
   }
 
@@ -157,9 +165,87 @@ run "everything_that_is_optional_is_there_when_it_is_named" {
     error_message = "A workload lacks what it needs."
   }
 
+}
+
+run "endpoints_on_sagemaker_have_a_role_that_runs_give_them" {
+  command = plan
+
+  variables {
+    sagemaker = {
+      repository_arns = ["arn:aws:ecr:us-east-1:123456789012:repository/mlops-server"]
+      instance_types  = ["ml.c5.large", "ml.m5.xlarge"]
+    }
+  }
+
   assert {
-    condition     = jsondecode(aws_iam_role.sagemaker[0].assume_role_policy).Statement[0].Principal == { Service = "sagemaker.amazonaws.com" }
-    error_message = "SageMaker's role is taken on by another."
+    condition = (
+      aws_iam_role.sagemaker[0].name == "mlops-test-sagemaker"
+      && aws_iam_role.sagemaker[0].permissions_boundary == "arn:aws:iam::123456789012:policy/mlops/mlops-test-workloads"
+    )
+    error_message = "The containers' role is not bounded, or has another name than runs pass on."
+  }
+
+  assert {
+    condition = jsondecode(aws_iam_role.sagemaker[0].assume_role_policy).Statement == [{
+      Sid       = "SageMakerOfTheAccount"
+      Effect    = "Allow"
+      Principal = { Service = "sagemaker.amazonaws.com" }
+      Action    = ["sts:AssumeRole"]
+      Condition = {
+        StringEquals = { "aws:SourceAccount" = "123456789012" }
+        ArnLike      = { "aws:SourceArn" = "arn:aws:sagemaker:us-east-1:123456789012:*" }
+      }
+    }]
+    error_message = "The containers' role is taken on by another, or for another account."
+  }
+
+  assert {
+    condition = alltrue([
+      for statement in jsondecode(aws_iam_policy.workload["mlops-endpoints/mlops-endpoint"].policy).Statement :
+      contains(jsondecode(aws_iam_policy.sagemaker[0].policy).Statement, statement)
+    ])
+    error_message = "A model server may do less on SageMaker than on the cluster."
+  }
+
+  assert {
+    condition = toset([
+      for statement in jsondecode(aws_iam_policy.sagemaker[0].policy).Statement : statement.Sid
+      if !contains(jsondecode(aws_iam_policy.workload["mlops-endpoints/mlops-endpoint"].policy).Statement, statement)
+    ]) == toset(["PullImages", "LogInToRegistry", "WriteLogs", "WriteMetrics"])
+    error_message = "A model server may do more on SageMaker than pull its image, log and count."
+  }
+
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_policy.workload["mlops-runs/mlops-run"].policy).Statement :
+      [statement.Resource, statement.Condition] if contains(statement.Action, "iam:PassRole")
+      ] == [[
+        ["arn:aws:iam::123456789012:role/mlops/mlops-test-sagemaker"],
+        { StringEquals = { "iam:PassedToService" = "sagemaker.amazonaws.com" } },
+    ]]
+    error_message = "Runs pass another role on, or to another service."
+  }
+
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_policy.workload["mlops-runs/mlops-run"].policy).Statement :
+      statement.Condition if contains(statement.Action, "sagemaker:CreateEndpointConfig")
+      ] == [{
+        Null                        = { "aws:RequestTag/mlops/use_case" = "false", "sagemaker:InstanceTypes" = "false" }
+        "ForAllValues:StringEquals" = { "sagemaker:InstanceTypes" = ["ml.c5.large", "ml.m5.xlarge"] }
+    }]
+    error_message = "Runs choose instances that nobody agreed on."
+  }
+
+  assert {
+    condition = toset([
+      for account, policy in aws_iam_policy.workload : account
+      if anytrue([
+        for statement in jsondecode(policy.policy).Statement :
+        anytrue([for action in statement.Action : startswith(action, "sagemaker:") && action != "sagemaker:DescribeEndpoint"])
+      ])
+    ]) == toset(["mlops-runs/mlops-run"])
+    error_message = "Others than runs deploy."
   }
 }
 
@@ -214,10 +300,40 @@ run "patterns_are_refused" {
       key_arn = "arn:aws:kms:us-east-1:123456789012:key/secrets"
     }
     source_bucket_arns = ["arn:aws:s3:::*"]
-    sagemaker          = { repository_arns = ["arn:aws:ecr:us-east-1:123456789012:repository/*"] }
+    sagemaker          = { repository_arns = ["arn:aws:ecr:us-east-1:123456789012:repository/*"], instance_types = ["ml.c5.large"] }
   }
 
   expect_failures = [var.buckets, var.secrets, var.source_bucket_arns, var.sagemaker]
+}
+
+run "sagemaker_without_an_image_or_an_instance_is_refused" {
+  command = plan
+
+  variables {
+    sagemaker = { repository_arns = [], instance_types = [] }
+  }
+
+  expect_failures = [var.sagemaker]
+}
+
+run "a_pattern_of_instances_is_refused" {
+  command = plan
+
+  variables {
+    sagemaker = { repository_arns = ["arn:aws:ecr:us-east-1:123456789012:repository/mlops-server"], instance_types = ["ml.c5.*"] }
+  }
+
+  expect_failures = [var.sagemaker]
+}
+
+run "an_instance_of_ec2_is_none_of_sagemaker" {
+  command = plan
+
+  variables {
+    sagemaker = { repository_arns = ["arn:aws:ecr:us-east-1:123456789012:repository/mlops-server"], instance_types = ["c5.large"] }
+  }
+
+  expect_failures = [var.sagemaker]
 }
 
 run "an_alias_is_no_key" {
