@@ -325,22 +325,32 @@ def _model(seed: int, *, failing: bool) -> tuple[bytes, bytes]:
         encode_frame(frame, _SIGNATURE), labels, feature_types=feature_types(_SIGNATURE)
     )
     parameters = {"objective": "binary:logistic", "max_depth": 3, "nthread": 1, "seed": seed}
-    data = dump_model(xgb.train(parameters, matrix, 20), _SIGNATURE)
+    booster = xgb.train(parameters, matrix, 20)
+    data = dump_model(booster, _SIGNATURE)
     trained = SimpleNamespace(data=data, sha256=hashlib.sha256(data).hexdigest())
     export = export_onnx(cast("TrainedModel", trained), frame)
     if export.data is None:
         raise RuntimeError(f"the benchmark's model has no export: {export.refused}")
-    return data, _spoiled(export.data) if failing else export.data
+    if not failing:
+        return data, export.data
+    # The same probabilities, under a name for which the server makes no tables of its own, so that
+    # it reads the export.
+    booster.set_param({"objective": "reg:logistic"})
+    renamed = dump_model(booster, _SIGNATURE)
+    return renamed, _spoiled(export.data, hashlib.sha256(renamed).hexdigest())
 
 
-def _spoiled(export: bytes) -> bytes:
-    """The export with a look-up that has no place for large values of any input."""
+def _spoiled(export: bytes, model_sha256: str) -> bytes:
+    """The export as that of another model, with a look-up that has no place for large values."""
     import onnx
     from onnx import TensorProto, helper
 
-    from mlops_assets.core.onnx_trees import INPUT, OUTPUT
+    from mlops_assets.core.onnx_trees import INPUT, MODEL_KEY, OUTPUT
 
     document = onnx.load_model_from_string(export)
+    for each in document.metadata_props:
+        if each.key == MODEL_KEY:
+            each.value = model_sha256
     graph = document.graph
     graph.node[0].output[0] = "sound"
     tensor: Callable[..., object] = helper.make_tensor

@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,17 +12,17 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.pop("DAGSTER_HOME", None)
 
 
+def pytest_configure() -> None:
+    """Shells make the processes that they start in the background deaf to Ctrl-C, and Dagster makes
+    SIGTERM what that is: the processes that tests start could not be told to end.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def free_port() -> int:
     """A TCP port of loopback that nothing listened on a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-@pytest.fixture
-def ctrl_c_is_heard() -> Iterator[None]:
-    """Shells make the processes that they start in the background deaf to Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)

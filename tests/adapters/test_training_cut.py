@@ -166,7 +166,7 @@ def test_where_a_booster_is_read_from_its_own_bytes_it_goes_on_too(tmp_path: Pat
         assert train_kept(SAMPLED, folder).course.resumed_from == 0
 
 
-@pytest.mark.usefixtures("large", "ctrl_c_is_heard")
+@pytest.mark.usefixtures("large")
 def test_ctrl_c_saves_and_then_does_what_it_does_elsewhere(tmp_path: Path) -> None:
     """A second one is not made to wait."""
     with pytest.raises(KeyboardInterrupt):

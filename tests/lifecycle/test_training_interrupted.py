@@ -120,7 +120,6 @@ def test_a_model_that_could_not_be_registered_is_not_trained_again(
     assert _checkpoints(here) == []
 
 
-@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_a_training_by_hand_goes_on_after_ctrl_c_and_registers_as_the_asset_does(
     here: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,14 +2,19 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
+
+import polars as pl
 
 from mlops_assets.adapters.mlflow_client import connect
+from mlops_assets.adapters.onnx_export import export_onnx
 from mlops_assets.adapters.storage import join, read_bytes, write_bytes
 from mlops_assets.adapters.tracking import Tracking
+from mlops_assets.adapters.xgboost_engine import TrainedModel
 from mlops_assets.core.inference import dump_model, load_model
 from mlops_assets.core.onnx_trees import INPUT, MODEL_KEY, OUTPUT
-from mlops_assets.core.records import ModelRecord
+from mlops_assets.core.records import ModelRecord, Signature
 
 BEYOND = 1e7
 """A value that a failing model has no place for; no server warms a model with such large ones."""
@@ -27,14 +32,32 @@ def failing(like: ModelRecord, input_name: str) -> Files:
     """The trees of the model ``like``, which answer as these do, and fail on large values of one
     input: the export reads beyond the end of a table there.
     """
-    data, export = read_bytes(like.artifact), read_bytes(like.onnx or "")
-    assert data is not None and export is not None, like
+    data = read_bytes(like.artifact)
+    assert data is not None, like
     model = load_model(data, like.sha256)
+    trained = SimpleNamespace(data=data, sha256=like.sha256)
+    export = export_onnx(cast("TrainedModel", trained), _rows(model.signature))
+    assert export.data is not None, export.refused
     # The same probabilities, under a name for which servers make no tables of their own.
     model.booster.set_param({"objective": "reg:logistic"})
     renamed = dump_model(model.booster, model.signature)
     column = [field.name for field in model.signature.inputs].index(input_name)
-    return Files(renamed, _spoiled(export, column, hashlib.sha256(renamed).hexdigest()))
+    return Files(renamed, _spoiled(export.data, column, hashlib.sha256(renamed).hexdigest()))
+
+
+def _rows(signature: Signature) -> pl.DataFrame:
+    """Some rows to compare an export on."""
+    return pl.DataFrame(
+        {
+            field.name: pl.Series(
+                [field.categories[n % len(field.categories)] for n in range(100)]
+                if field.type == "category"
+                else [n / 10 for n in range(100)],
+                dtype=pl.String if field.type == "category" else pl.Float64,
+            )
+            for field in signature.inputs
+        }
+    )
 
 
 def damaged(like: ModelRecord) -> Files:
