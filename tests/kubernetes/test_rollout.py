@@ -209,7 +209,9 @@ def test_a_challenger_that_fails_in_canary_is_dropped(place: Place) -> None:
 
 
 def test_a_champion_that_begins_to_fail_is_taken_back(place: Place) -> None:
-    """One whom a person promoted: the former champion answers at once, and soon it alone."""
+    """The former champion answers at once, and soon it alone. A person promotes it, or the policy
+    where the machine is so busy that the person comes second.
+    """
     champion, version = place.champion().version, place.registered(fails)
     with asked() as callers, watched(GUARDED) as watch:
         order(GUARDED, "start", "--version", str(version), "--reason", "a test")
@@ -223,10 +225,9 @@ def test_a_champion_that_begins_to_fail_is_taken_back(place: Place) -> None:
     assert {each.version for each in callers.between(after(promoted), callers.cause)} == {version}
     assert {each.version for each in callers.answers if each.body == 1} == {champion}
     decisions = place.decisions(promoted.release.rollout_id)
-    assert [one for one in decisions if one[0] != "step"] == [
-        ("promote", "ann"),
-        ("rollback", POLICY),
-    ]
+    promotion, end = (one for one in decisions if one[0] != "step")
+    assert promotion in {("promote", "ann"), ("promote", POLICY)}
+    assert end == ("rollback", POLICY)
     agrees_with_the_ledger(place, watch.told)
     tell(watch, callers, restored(callers, back))
 
