@@ -94,6 +94,9 @@ class PredictionRequest:
     """What a rollout splits by: the callers that send the same key are answered by one model."""
     binary_output: bool = False
     """Whether the scores are asked for as binary data."""
+    written: dict[str, msgspec.Raw] | None = None
+    """Its columns as JSON without a line break, for the prediction log; None where they are few
+    enough to be written anew, or came in another form."""
 
     @property
     def columns(self) -> dict[str, Sequence[object]]:

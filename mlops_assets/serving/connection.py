@@ -145,7 +145,7 @@ class Connection(asyncio.Protocol):
         question, parser = self._question, self._parser
         if question is None or self._closing:
             return
-        if question.is_too_large(self._head_bytes):
+        if question.is_too_large():  # not by bytes: of the last ones most may be what follows
             self._refuse(431, "the request's headers are too large")
             return
         question.method = parser.get_method().decode("latin-1")

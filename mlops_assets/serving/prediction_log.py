@@ -13,8 +13,11 @@ import logging
 import os
 import secrets
 import threading
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+
+import msgspec
 
 from mlops_assets import clock
 from mlops_assets.core.errors import PermanentError
@@ -63,9 +66,11 @@ class PredictionLog:
                 "choose another --log-dir or make it writable"
             ) from error
 
-    def write(self, record: PredictionRecord) -> None:
-        """Append ``record``, or count it as lost."""
-        line = encode_line(record)
+    def write(
+        self, record: PredictionRecord, written: Mapping[str, msgspec.Raw] | None = None
+    ) -> None:
+        """Append ``record``, or count it as lost; ``written`` as for :func:`encode_line`."""
+        line = encode_line(record, written)
         with self._lock:
             try:
                 if self._fd is not None and (

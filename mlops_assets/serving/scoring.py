@@ -108,7 +108,7 @@ def keep(asked: Asked, scored: Scored, *, returned: bool) -> None:
     """Log and count what a model scored."""
     role = asked.served.role(scored.loaded)
     record = _record(asked, scored.loaded, role, scored.scores, returned=returned)
-    asked.server.log.write(record)
+    asked.server.log.write(record, asked.request.written)
     asked.server.metrics.answered(
         record.rollout,
         record.version,

@@ -48,8 +48,10 @@ class Question:
         self.headed = False
         """Whether its headers are complete."""
 
-    def is_too_large(self, head_bytes: int) -> bool:
-        """Whether it has too many headers, or too long ones: ``head_bytes`` came until now."""
+    def is_too_large(self, head_bytes: int = 0) -> bool:
+        """Whether it has too many headers, or too long ones. Of a header that is not complete the
+        parser tells nothing, so that as long as one is missing ``head_bytes``, which came, count.
+        """
         return max(head_bytes, self.size) > MAX_HEADER_BYTES or len(self.headers) > MAX_HEADERS
 
 

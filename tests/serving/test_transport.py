@@ -111,6 +111,20 @@ def test_a_flood_of_pipelined_requests_takes_no_memory(server: ServerProcess) ->
     assert server.call("POST", INFER, infer_body())[0] == 200
 
 
+def test_a_head_that_comes_in_parts_is_not_taken_for_a_large_one(server: ServerProcess) -> None:
+    """What comes with its end counts to the body, or to the requests that follow."""
+    large = json.dumps(infer_body(4000)).encode()
+    assert len(large) > 40 * 1024
+    many = b"GET /v2 HTTP/1.1\r\n\r\n" * 2000 + b"GET /v2 HTTP/1.0\r\n\r\n"
+    for whole, expected in ((post(large), [200]), (many, [200] * 2001)):
+        with client(server, whole[:9]) as connection:
+            time.sleep(0.2)
+            sending = threading.Thread(target=connection.sendall, args=(whole[9:],))
+            sending.start()
+            assert statuses(received(connection)) == expected
+            sending.join()
+
+
 def rss(server: ServerProcess) -> float:
     """Resident memory of the server in MiB."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()

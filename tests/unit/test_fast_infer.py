@@ -1,14 +1,16 @@
 """The usual request in one pass: what it reads is what the general way reads."""
 
 import json
+from datetime import UTC, datetime
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving_support import SIGNATURE, infer_body
 
-from mlops_assets.core.fast_infer import parse_fast
+from mlops_assets.core.fast_infer import WRITTEN_BYTES, parse_fast
+from mlops_assets.core.prediction_log import PredictionRecord, decode_line, encode_line
 from mlops_assets.core.records import FeatureField
-from mlops_assets.core.requests import RequestError, request_schema
+from mlops_assets.core.requests import PredictionRequest, RequestError, request_schema
 from mlops_assets.core.tensors import parse_infer
 
 SCHEMA = request_schema(SIGNATURE, [FeatureField(name="extra", type="float")])
@@ -74,6 +76,55 @@ def test_what_is_read_fast_is_what_the_general_way_reads(request: dict[str, obje
     fast = parse_fast(body, SCHEMA, MAX_ROWS)
     if fast is not None:
         assert fast == parse_infer(body, SCHEMA, MAX_ROWS)
+
+
+@settings(deadline=None, max_examples=150)
+@given(requests(), st.sampled_from([None, 1]), st.booleans())
+def test_a_requests_own_json_is_logged_as_what_was_read(
+    request: dict[str, object], indent: int | None, ascii: bool
+) -> None:
+    """The log's line is one line, and means the same, whichever way it is written."""
+    body = json.dumps(request, indent=indent, ensure_ascii=ascii).encode(errors="replace")
+    read = parse_fast(body + b" " * WRITTEN_BYTES, SCHEMA, MAX_ROWS)
+    if read is None:
+        return
+    assert (read.written is None) == (indent is not None)
+    record = answered(read)
+    line = encode_line(record, read.written)
+    assert line.splitlines(keepends=True) == [line]
+    assert decode_line(line) == decode_line(encode_line(record))
+
+
+def test_what_was_looked_up_is_logged_beside_a_requests_own_json() -> None:
+    """A column that was not sent is written as it was found."""
+    read = parse_fast(json.dumps(infer_body()).encode() + b" " * WRITTEN_BYTES, SCHEMA, MAX_ROWS)
+    assert read is not None
+    assert read.written is not None
+    read.floats["extra"] = [0.5]
+    record = answered(read)
+    assert decode_line(encode_line(record, read.written)) == record
+
+
+def test_a_small_request_is_written_anew() -> None:
+    """Its own JSON would take longer to find."""
+    read = parse_fast(json.dumps(infer_body()).encode(), SCHEMA, MAX_ROWS)
+    assert read is not None
+    assert read.written is None
+
+
+def answered(request: PredictionRequest) -> PredictionRecord:
+    """A record of ``request``."""
+    return PredictionRecord(
+        time=datetime(2013, 3, 1, tzinfo=UTC),
+        request="r",
+        use_case="flights",
+        version=1,
+        sha256="0" * 64,
+        categories=request.categories,
+        floats=request.floats,
+        scores=[0.5] * request.rows,
+        events=request.event_ids,
+    )
 
 
 def test_the_usual_requests_are_read_fast() -> None:
