@@ -5,7 +5,8 @@ their files, whatever the files' own times say: a replay's hours are not the mac
 
 Each record is handed to the kernel by one ``os.write`` to a file opened with O_APPEND before the
 answer is sent: what a client was told is in the log even after SIGKILL. Against loss of the
-machine, the file is synced every ``SYNC_S`` seconds and when it is closed.
+machine, files are synced every ``SYNC_S`` seconds, those that are full too: who answers never waits
+for the disk.
 """
 
 import contextlib
@@ -57,6 +58,10 @@ class PredictionLog:
         self._size = 0
         self._records = 0
         self._torn = False
+        self._retired: list[int] = []
+        """Files that nobody writes to any more, to be synced and closed."""
+        self._unsynced_name = False
+        """Whether a file was made whose name may not be on the disk."""
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._fd = self._open(clock.now())
@@ -76,7 +81,7 @@ class PredictionLog:
                 if self._fd is not None and (
                     self._size >= self._segment_bytes or _hour(record.time) != self._hour
                 ):
-                    self._close_segment()
+                    self._retire()
                 if self._fd is None:
                     self._fd = self._open(record.time)
                 self._append(self._fd, line)
@@ -93,9 +98,10 @@ class PredictionLog:
         closed = self._directory / CLOSED
         closed.mkdir(exist_ok=True)
         with self._lock:
-            self._close_segment()
+            self._retire()
             for path in self._directory.glob("*.jsonl"):
                 path.rename(closed / f"{path.stem}.{secrets.token_hex(8)}.jsonl")
+        self.sync()
         return sorted(closed.glob("*.jsonl"))
 
     def lose(self, records: int, reason: str) -> None:
@@ -106,24 +112,30 @@ class PredictionLog:
     def sync(self) -> None:
         """Bring what was written to the disk; begin a new segment if someone deleted this one."""
         with self._lock:
-            if self._fd is None:
-                return
-            if os.fstat(self._fd).st_nlink == 0:
-                self._lose(self._records, f"{self._path} was deleted while it was written")
-                self._close_segment()
-                return
-            copy = os.dup(self._fd)
-        try:  # outside of the lock: a slow disk holds up no answer
-            os.fsync(copy)
-        except OSError as error:
-            logger.error("the prediction log cannot be synced: %s", error)
-        finally:
-            os.close(copy)
+            if self._fd is not None:
+                if os.fstat(self._fd).st_nlink == 0:
+                    self._lose(self._records, f"{self._path} was deleted while it was written")
+                    self._retire()
+                else:
+                    self._retired.append(os.dup(self._fd))
+            files, self._retired = self._retired, []
+            if self._unsynced_name:
+                with contextlib.suppress(OSError):  # a folder that is gone has no names
+                    files.append(os.open(self._directory, os.O_RDONLY))
+                self._unsynced_name = False
+        for file in files:  # outside of the lock: a slow disk holds up no answer
+            try:
+                os.fsync(file)
+            except OSError as error:
+                logger.error("the prediction log cannot be synced: %s", error)
+            finally:
+                os.close(file)
 
     def close(self) -> None:
         """Sync and close; an empty segment is removed. A later write opens a new one."""
         with self._lock:
-            self._close_segment()
+            self._retire()
+        self.sync()
 
     def _open(self, time: datetime) -> int:
         """The segment that takes a record of ``time``; it may be there, when time went back."""
@@ -138,12 +150,7 @@ class PredictionLog:
             number += 1
         self._path, self._hour, self._size, self._records = path, _hour(time), size, 0
         self._torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
-        if size == 0:
-            folder = os.open(self._directory, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        self._unsynced_name |= size == 0
         return fd
 
     def _append(self, fd: int, line: bytes) -> None:
@@ -161,11 +168,10 @@ class PredictionLog:
             logger.error("predictions are not logged: %s", reason)
         self.error = reason
 
-    def _close_segment(self) -> None:
+    def _retire(self) -> None:
+        """Write no more to the segment."""
         if self._fd is not None:
-            with contextlib.suppress(OSError):  # a full disk; the records are counted already
-                os.fsync(self._fd)
-            os.close(self._fd)
+            self._retired.append(self._fd)
             self._fd = None
             if self._size == 0:
                 self._path.unlink(missing_ok=True)

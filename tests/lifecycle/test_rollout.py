@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -13,14 +13,19 @@ from serving_support import wait_for
 from mlops_assets import clock
 from mlops_assets.adapters import ledger
 from mlops_assets.adapters.endpoints import local
+from mlops_assets.adapters.lake import Lake
+from mlops_assets.core.errors import PermanentError
 from mlops_assets.core.ledger_replay import replayed_ledger
-from mlops_assets.core.promotion_ledger import Begun, Decided, folded
+from mlops_assets.core.promotion_ledger import Begun, Decided, UnderWay, folded
 from mlops_assets.core.replica_reports import total
+from mlops_assets.core.rollout_state import Release
 from mlops_assets.core.rollout_text import live_at
+from mlops_assets.core.spec import UseCaseSpec
 from mlops_assets.lifecycle.alerting import sensor as alerting
+from mlops_assets.lifecycle.platform import Platform
 from mlops_assets.lifecycle.rollout import actions
 from mlops_assets.lifecycle.rollout.actions import Manual
-from mlops_assets.lifecycle.rollout.evidence import reported
+from mlops_assets.lifecycle.rollout.evidence import Known, reported
 from mlops_assets.lifecycle.rollout.follow import follow
 from mlops_assets.lifecycle.rollout.tick import Cursor, tick
 from mlops_assets.rollout import Place, show_status
@@ -177,6 +182,37 @@ def test_two_daemons_decide_once(stage: Stage) -> None:
         list(pool.map(daemon, range(2)))
     assert _decisions(stage) == ["wait", "abort"]
     assert (stage.release.mode, stage.release.champion.version) == ("champion", 1)
+
+
+def test_an_order_that_comes_too_late_is_refused(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The policy drops the challenger while a person promotes it: the person is told."""
+    stage.tell()
+    stage.tick()
+    stage.report(1, 200, 0)
+    stage.report(2, 100, 100)
+    gathered = actions.gathered
+    ticks: list[object] = []
+
+    def slowly(
+        spec: UseCaseSpec,
+        platform: Platform,
+        lake: Lake,
+        under_way: UnderWay,
+        release: Release,
+        now: datetime,
+    ) -> Known:
+        if not ticks:
+            ticks.append(None)
+            stage.tick(MINUTE)
+        return gathered(spec, platform, lake, under_way, release, now)
+
+    monkeypatch.setattr(actions, "gathered", slowly)
+    with pytest.raises(PermanentError, match=r"decided by somebody else .* mlops rollout history"):
+        _order(stage, "promote")
+    assert _decisions(stage) == ["wait", "abort"]
+    assert stage.release.champion.version == 1
 
 
 def test_a_clock_that_goes_back_decides_nothing_twice(stage: Stage) -> None:

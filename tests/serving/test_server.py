@@ -1,37 +1,26 @@
-"""The model server: its routes in process, its life as a real process."""
+"""The model server's routes, in process."""
 
-import hashlib
-import http.client
 import json
 import os
-import signal
-import socket
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from protocol_support import ask
 from serving_support import (
-    SIGNATURE,
+    UA_AT_17,
     infer_body,
     make_model,
     make_release,
-    running_server,
-    tiny_model,
-    wait_for,
+    score,
     write_release,
 )
 
 from mlops_assets.adapters.prediction_logs import read_predictions
-from mlops_assets.clock import now
 from mlops_assets.core.errors import DigestMismatchError, PermanentError, TransientError
-from mlops_assets.core.inference import encode, load_model, predict
-from mlops_assets.core.prediction_log import PredictionRecord
 from mlops_assets.serving.answers import Limits, Server
 from mlops_assets.serving.app import INLINE_BYTES
 from mlops_assets.serving.models import Follower, load, parse_release
@@ -85,16 +74,6 @@ def app(tmp_path: Path) -> Iterator[InProcess]:
         server = Server(follower, log, limits, "i1", "0", pool)
         yield InProcess(server, tmp_path / "log", release_file)
     log.close()
-
-
-def score(columns: dict[str, list[object]], seed: int = 0) -> list[float]:
-    """What the model gives when it is asked directly."""
-    data = tiny_model(seed)
-    model = load_model(data, hashlib.sha256(data).hexdigest())
-    return predict(model, encode(columns, SIGNATURE)).tolist()
-
-
-UA_AT_17 = {"carrier": ["UA"], "hour": [17.0], "delay": [None]}
 
 
 def test_health_and_metadata_follow_the_protocol(app: InProcess) -> None:
@@ -276,109 +255,6 @@ def test_answers_go_on_when_the_log_cannot_be_written(app: InProcess) -> None:
     assert app.logged().num_rows == 1
 
 
-def record(number: int, rows: int = 1) -> PredictionRecord:
-    """A record whose request id is its number."""
-    return PredictionRecord(
-        time=now(),
-        request=str(number),
-        use_case="flights",
-        version=1,
-        sha256="0" * 64,
-        categories={"carrier": ["UA"] * rows},
-        floats={"hour": [1.5] * rows},
-        scores=[0.5] * rows,
-    )
-
-
-def test_a_log_that_is_cut_anywhere_keeps_every_whole_record(tmp_path: Path) -> None:
-    """A torn line costs itself alone, and is counted."""
-    log = PredictionLog(tmp_path, "a")
-    for number in range(3):
-        log.write(record(number))
-    log.close()
-    (segment,) = tmp_path.glob("*.jsonl")
-    whole = segment.read_bytes()
-    ends = [n + 1 for n, byte in enumerate(whole) if byte == ord("\n")]
-    for cut in (*range(0, len(whole), 97), *ends, ends[1] - 1):
-        segment.write_bytes(whole[:cut])
-        found = read_predictions(tmp_path)
-        kept = sum(end - 1 <= cut for end in ends)
-        assert found.table["request_id"].to_pylist() == [str(n) for n in range(kept)]
-        assert found.torn_lines == (cut not in ends and cut + 1 not in ends and cut > 0)
-
-
-def test_a_write_that_is_cut_by_a_full_disk_spoils_no_other_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The next record begins on a line of its own."""
-    log = PredictionLog(tmp_path, "a")
-    log.write(record(0))
-    whole_write = os.write
-
-    def full(fd: int, data: bytes) -> int:
-        monkeypatch.setattr(os, "write", refuse)
-        return whole_write(fd, data[:20])
-
-    def refuse(fd: int, data: bytes) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "write", full)
-    log.write(record(1))
-    monkeypatch.setattr(os, "write", whole_write)
-    log.write(record(2))
-    log.close()
-    assert log.lost == 1
-    found = read_predictions(tmp_path)
-    assert (found.table["request_id"].to_pylist(), found.torn_lines) == (["0", "2"], 1)
-
-
-def test_the_log_goes_on_in_a_new_segment(tmp_path: Path) -> None:
-    """When one is full, and when someone deletes the one that is written."""
-    log = PredictionLog(tmp_path, "a", segment_bytes=1)
-    log.write(record(0))
-    log.write(record(1))
-    log.close()
-    assert read_predictions(tmp_path).table.num_rows == 2
-    log = PredictionLog(tmp_path, "b")
-    log.write(record(2))
-    for path in tmp_path.glob("*-b.jsonl"):
-        path.unlink()
-    log.sync()
-    log.write(record(3))
-    log.close()
-    assert log.lost == 1
-    assert sorted(read_predictions(tmp_path).table["request_id"].to_pylist()) == ["0", "1", "3"]
-
-
-def test_reading_since_an_instant_keeps_what_came_at_or_after_it(tmp_path: Path) -> None:
-    """A reader goes on where it stopped; a folder that is not there yet has no predictions."""
-    log = PredictionLog(tmp_path / "log", "a")
-    records = [record(number, rows=number) for number in range(3)]
-    for one in records:
-        log.write(one)
-    log.close()
-    found = read_predictions(tmp_path / "log", since=records[1].time).table
-    assert found["request_id"].to_pylist() == ["1", "2", "2"]
-    assert read_predictions(tmp_path / "log", since=now()).table.num_rows == 0
-    none = read_predictions(tmp_path / "nowhere")
-    assert (none.table.num_rows, none.torn_lines) == (0, 0)
-    assert none.table.schema.field("score").type == pa.float32()
-
-
-def test_a_feature_that_changes_its_type_is_read_as_text(tmp_path: Path) -> None:
-    """Models of two versions share a log."""
-    log = PredictionLog(tmp_path, "a")
-    log.write(record(0))
-    values = {"categories": {"hour": ["late"]}, "floats": {"age": [2.0]}}
-    other = {name: getattr(record(1), name) for name in record(1).__struct_fields__} | values
-    log.write(PredictionRecord(**other))
-    log.close()
-    table = read_predictions(tmp_path).table
-    assert table["features.hour"].to_pylist() == ["1.5", "late"]
-    assert table["features.carrier"].to_pylist() == ["UA", None]
-    assert table["features.age"].to_pylist() == [None, 2.0]
-
-
 def test_a_wrong_model_is_refused_by_name(tmp_path: Path) -> None:
     """A wrong digest, a cut file, a missing file and a broken release each say which file."""
     model = make_model(tmp_path)
@@ -395,125 +271,3 @@ def test_a_wrong_model_is_refused_by_name(tmp_path: Path) -> None:
         load("flights", model)
     with pytest.raises(PermanentError, match=r"release.json is no release"):
         parse_release(b"{", "release.json")
-
-
-def test_a_server_does_not_start_with_a_cut_model(tmp_path: Path, free_port: int) -> None:
-    """It ends at once, with an exit code of its own, and leaves no empty log behind."""
-    release = make_release(tmp_path)
-    Path(release.champion.artifact).write_bytes(tiny_model()[:-100])
-    write_release(tmp_path / "release.json", release)
-    with running_server(tmp_path, free_port, ready=False) as server:
-        assert server.process.wait(20) == 3
-        assert "it is cut" in server.said()
-        assert not list(server.log_dir.iterdir())
-
-
-def test_a_log_directory_that_cannot_be_written_is_named(tmp_path: Path, free_port: int) -> None:
-    """A server that cannot log does not start; one that runs goes on (see above)."""
-    write_release(tmp_path / "release.json", make_release(tmp_path))
-    (tmp_path / "log").write_text("in the way")
-    with running_server(tmp_path, free_port, ready=False) as server:
-        assert server.process.wait(20) == 4
-        assert str(tmp_path / "log") in server.said()
-
-
-def test_a_port_in_use_is_named(tmp_path: Path) -> None:
-    """The message names the address and the exit code says which failure it is."""
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        with running_server(tmp_path, port, ready=False) as server:
-            assert server.process.wait(20) == 98
-            assert f"port in use: 127.0.0.1:{port}" in server.said()
-
-
-def test_a_kill_amid_traffic_loses_no_answer_that_was_given(tmp_path: Path, free_port: int) -> None:
-    """What a client was told is in the log after SIGKILL, from several connections at once."""
-    write_release(tmp_path / "release.json", make_release(tmp_path))
-    answered: list[str] = []
-
-    def traffic(name: str) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", free_port, timeout=20)
-        try:
-            for number in range(100_000):
-                body = json.dumps({"id": f"{name}-{number}", **infer_body()})
-                connection.request("POST", "/v2/models/flights/infer", body, JSON)
-                answered.append(json.loads(connection.getresponse().read())["id"])
-        except (OSError, http.client.HTTPException, ValueError):
-            return
-
-    with running_server(tmp_path, free_port) as server:
-        threads = [threading.Thread(target=traffic, args=(f"t{n}",)) for n in range(4)]
-        for thread in threads:
-            thread.start()
-        wait_for(lambda: len(answered) > 200)
-        os.kill(server.process.pid, signal.SIGKILL)
-        for thread in threads:
-            thread.join()
-        logged = read_predictions(server.log_dir)
-    assert set(answered) <= set(logged.table["request_id"].to_pylist())
-    assert logged.torn_lines <= 1
-
-
-def test_bad_requests_over_the_wire_hurt_no_other(tmp_path: Path, free_port: int) -> None:
-    """Slow bodies, 100,000 rows, chunked floods and noise: each is refused, others are answered."""
-    write_release(tmp_path / "release.json", make_release(tmp_path))
-    with running_server(tmp_path, free_port, "--read-timeout", "0.5") as server:
-        slow = socket.create_connection(("127.0.0.1", free_port), timeout=20)
-        slow.sendall(
-            b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-            b"content-length: 1000\r\n\r\n{"
-        )
-        noise = socket.create_connection(("127.0.0.1", free_port), timeout=20)
-        noise.sendall(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
-        assert noise.recv(100).startswith(b"HTTP/1.1 400")
-        status, content = server.call("POST", "/v2/models/flights/infer", infer_body(100_000))
-        assert (status, "at most 10000" in str(content["error"])) == (413, True)
-
-        flood = http.client.HTTPConnection("127.0.0.1", free_port, timeout=20)
-        chunks = (b"[" * 1_000_000 for _ in range(20))
-        flood.request("POST", "/invocations", chunks, JSON, encode_chunked=True)
-        assert flood.getresponse().status == 413
-        deep = b'{"instances": ' + b"[" * 1_000_000
-        assert server.call("POST", "/invocations", deep)[0] in (400, 422)
-
-        assert server.call("POST", "/v2/models/flights/infer", infer_body())[0] == 200
-        assert slow.recv(100).startswith(b"HTTP/1.1 408")
-        for connection in (slow, noise, flood):
-            connection.close()
-
-
-def test_sigterm_answers_what_is_in_flight_and_ends_with_zero(
-    tmp_path: Path, free_port: int
-) -> None:
-    """A request whose body is still on its way when the signal comes is answered and logged."""
-    write_release(tmp_path / "release.json", make_release(tmp_path))
-    body = json.dumps({"id": "last", **infer_body()}).encode()
-    with running_server(tmp_path, free_port) as server:
-        client = socket.create_connection(("127.0.0.1", free_port), timeout=20)
-        head = (
-            "POST /v2/models/flights/infer HTTP/1.1\r\nhost: x\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-            "expect: 100-continue\r\n\r\n"
-        )
-        client.sendall(head.encode())
-        assert client.recv(100).startswith(b"HTTP/1.1 100")  # the server has begun to read
-        client.sendall(body[:10])
-        server.process.send_signal(signal.SIGTERM)
-
-        def refused() -> bool:
-            try:
-                socket.create_connection(("127.0.0.1", free_port), timeout=20).close()
-            except OSError:
-                return True
-            return False
-
-        wait_for(refused)
-        client.sendall(body[10:])
-        assert client.recv(100).startswith(b"HTTP/1.1 200")
-        client.close()
-        assert server.process.wait(20) == 0
-        logged = read_predictions(server.log_dir)
-    assert logged.table["request_id"].to_pylist() == ["last"]
-    np.testing.assert_allclose(logged.table["score"].to_pylist(), score(UA_AT_17))

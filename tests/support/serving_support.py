@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import xgboost
 
-from mlops_assets.core.inference import dump_model, encode, feature_types
+from mlops_assets.core.inference import dump_model, encode, feature_types, load_model, predict
 from mlops_assets.core.records import FeatureField, Signature
 from mlops_assets.core.rollout_state import Release, ServedModel, first_release
 
@@ -51,6 +51,16 @@ def tiny_model(seed: int = 0) -> bytes:
 
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def score(columns: dict[str, list[object]], seed: int = 0) -> list[float]:
+    """What the model gives when it is asked directly."""
+    data = tiny_model(seed)
+    model = load_model(data, hashlib.sha256(data).hexdigest())
+    return predict(model, encode(columns, SIGNATURE)).tolist()
+
+
+UA_AT_17 = {"carrier": ["UA"], "hour": [17.0], "delay": [None]}
 
 
 def make_model(folder: Path, version: int = 1, seed: int = 0) -> ServedModel:

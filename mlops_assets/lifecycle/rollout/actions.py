@@ -100,7 +100,8 @@ def decided(
     """The ledger once a person has promoted, aborted or rolled back what is under way.
 
     ``rollback`` outside of a watch makes ``version``, or the champion before, champion again.
-    Raises PermanentError where nothing is under way that it could be about.
+    Raises PermanentError where nothing is under way that it could be about, and where somebody
+    else, or the policy, ends that at the same moment.
     """
     from mlops_assets.adapters import ledger
 
@@ -116,18 +117,21 @@ def decided(
             f"no rollout of {spec.name} is under way that could be given the order {action}: see "
             f"mlops rollout status {spec.name}"
         )
-    kind: Action = action
-    if action == "abort" and under_way.rollout.stage == "watch":
-        kind = "rollback"
-    wanted = under_way.rollout
+    meant = under_way.rollout.rollout_id
 
-    def next_entry(book: "Book") -> LedgerRecord | None:
-        now_under_way = book.state.under_way
-        if now_under_way is None or now_under_way.rollout != wanted:
-            return None
-        return _ruled(spec, platform, lake, now_under_way, release, now, kind, by, reason)
+    def next_entry(book: "Book") -> LedgerRecord:
+        current = book.state.under_way
+        watched = current is not None and current.rollout.stage == "watch"
+        ended = current is None or current.rollout.rollout_id != meant
+        if current is None or ended or (watched and action == "promote"):
+            raise PermanentError(
+                f"rollout {meant} of {spec.name} was decided by somebody else at the same moment: "
+                f"see mlops rollout history {spec.name}"
+            )
+        kind: Action = "rollback" if watched and action == "abort" else action
+        return _ruled(spec, platform, lake, current, release, now, kind, by, reason)
 
-    return _recorded(spec, platform, read, next_entry)
+    return _recorded(spec, platform, read, next_entry, once=True)
 
 
 def refused(
@@ -151,13 +155,19 @@ def _recorded(
     platform: Platform,
     read: "Book",
     next_entry: "Callable[[Book], LedgerRecord | None]",
+    *,
+    once: bool = False,
 ) -> "Book":
-    """The ledger once ``next_entry`` wants none any more; asked again after somebody else's."""
+    """The ledger once ``next_entry`` wants none any more, or has got ``once`` what it wants; asked
+    again after somebody else's.
+    """
     from mlops_assets.adapters import ledger
 
     ledgers, races = platform.ledgers(), 0
     while (record := next_entry(read)) is not None:
         counts, read = ledger.append(ledgers, read, record)
+        if counts and once:
+            break
         races += not counts
         if races == ATTEMPTS:
             raise TransientError(
@@ -252,11 +262,7 @@ def _chosen(
         raise PermanentError(f"version {number} of {spec.name} serves already")
     champion = _placed(platform.tracking().version(spec.name, number))
     record = Chosen(champion=champion, at=now, by=by, reason=reason)
-
-    def next_entry(book: "Book") -> LedgerRecord | None:
-        return None if record in book.records else record
-
-    return _recorded(spec, platform, read, next_entry)
+    return _recorded(spec, platform, read, lambda _: record, once=True)
 
 
 def _before(read: "Book") -> int | None:
