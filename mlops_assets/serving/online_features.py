@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import isnan
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -21,12 +20,8 @@ from mlops_assets.adapters.online_store import OnlineStore, open_store
 from mlops_assets.adapters.online_store.store import Reader
 from mlops_assets.core.errors import PermanentError, PlatformError
 from mlops_assets.core.online import (
-    TIMED_OUT,
-    KeyValue,
     Lookups,
     OnlineConfig,
-    StoredRow,
-    ViewLookup,
     decode_rows,
     inputs_of,
 )
@@ -35,17 +30,15 @@ from mlops_assets.core.records import FeatureField
 from mlops_assets.core.requests import PredictionRequest, RequestError, RequestSchema
 from mlops_assets.core.spec import EVENT_TIME, ColumnType
 from mlops_assets.serving.objects import read_object
+from mlops_assets.serving.online_lookups import Values, look_up
 from mlops_assets.serving.online_requests import (
     EPOCH,
     MICROSECOND,
     Plan,
-    ViewPlan,
     drop,
     event_times,
     plan,
-    store_keys,
     typed_values,
-    used_rows,
 )
 
 logger = logging.getLogger("mlops_assets.serving")
@@ -147,7 +140,7 @@ class OnlineFeatures:
                 elif name in planned.floats:
                     request.floats[name] = cast("list[float | None]", column)
         drop(request, planned.dropped)
-        lookups = self._look_up(planned.views, given, times, asked_at, request)
+        lookups = look_up(self._asked, planned.views, given, times, asked_at, request)
         looked_up_by = {key: given[key] for key in planned.keys}
         computed = [view.name for view in planned.computed]
         return Completed(request, Lookups(times, looked_up_by, lookups, computed))
@@ -164,51 +157,12 @@ class OnlineFeatures:
             self._plans[shape] = found
         return found
 
-    def _look_up(
-        self,
-        views: Sequence[ViewPlan],
-        given: Mapping[str, Sequence[KeyValue | None]],
-        times: Sequence[int],
-        asked_at: int,
-        request: PredictionRequest,
-    ) -> dict[str, ViewLookup]:
-        """Look ``views`` up and put their features into ``request``; what became of each."""
-        keys = {one.view.name: store_keys(one.keys, given) for one in views}
-        # Rows of one request often share an entity: each is asked for and decoded once.
-        unique = {name: list(dict.fromkeys(filter(None, of))) for name, of in keys.items()}
-        values = self._asked(unique)
-        lookups: dict[str, ViewLookup] = {}
-        for one in views:
-            name = one.view.name
-            if values is None:
-                nowhere: list[int | None] = [None] * len(times)
-                lookups[name] = ViewLookup(TIMED_OUT * len(times), nowhere, nowhere)
-                used: list[StoredRow | None] = [None] * len(times)
-            else:
-                bucket, found = values[name]
-                by_key = dict(zip(unique[name], found, strict=True))
-                rows = [by_key[key] if key else None for key in keys[name]]
-                lookups[name], used = used_rows(one.view, bucket, rows, times, asked_at)
-            floats = [one.packed.unpack(row[2]) if row else one.nothing for row in used]
-            for n, feature in one.floats:
-                # A comprehension for each feature of a single row costs more than the look-up.
-                if len(floats) == 1:
-                    value = floats[0][n]
-                    request.floats[feature] = [None if isnan(value) else value]
-                else:
-                    request.floats[feature] = [None if isnan(row[n]) else row[n] for row in floats]
-            for n, feature in one.categories:
-                request.categories[feature] = [row[3][n] if row else None for row in used]
-        return lookups
-
-    def _asked(
-        self, unique: Mapping[str, Sequence[bytes]]
-    ) -> dict[str, tuple[str, list[list[StoredRow] | None]]] | None:
+    def _asked(self, keys: Mapping[str, Sequence[bytes]]) -> Values | None:
         """By view its bucket and each key's rows; None when the store does not answer."""
         if time.monotonic() < self._away_until:
             return self._away(self._said)
         try:
-            manifest, found = self._reader.look_up(unique)
+            manifest, found = self._reader.look_up(keys)
             generations = manifest.views if manifest is not None else {}
             return {
                 view: (

@@ -8,17 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from mlops_assets.core.online import (
-    FOUND,
-    MISSING,
     KeyValue,
     OnlineConfig,
     OnlineInputs,
     OnlineView,
-    StoredRow,
-    ViewLookup,
-    entity_key,
     floats_format,
-    row_used,
 )
 from mlops_assets.core.requests import PredictionRequest, RequestError, RequestSchema
 from mlops_assets.core.spec import EVENT_TIME, ColumnType
@@ -133,16 +127,6 @@ def event_times(request: PredictionRequest, agreed: int) -> list[int]:
     ]
 
 
-def store_keys(
-    names: Sequence[str], given: Mapping[str, Sequence[KeyValue | None]]
-) -> list[bytes | None]:
-    """The store's key of each row's entity; None where a part of it is null."""
-    return [
-        None if None in row else entity_key(cast("tuple[KeyValue, ...]", row))
-        for row in zip(*[given[name] for name in names], strict=True)
-    ]
-
-
 def typed_values(name: str, kind: ColumnType, request: PredictionRequest) -> list[KeyValue | None]:
     """A sent column as values of ``kind``. Raises RequestError 422 with the row."""
     if kind == "string":
@@ -173,24 +157,3 @@ def _instant(name: str, row: int, text: str) -> int:
         f"input {name!r}: {text[:40]!r} in row {row} is no instant with a time zone, like "
         "2013-03-10T06:30:00+00:00",
     )
-
-
-def used_rows(
-    view: OnlineView,
-    bucket: str,
-    rows: Sequence[list[StoredRow] | None],
-    times: Sequence[int],
-    asked_at: int,
-) -> tuple[ViewLookup, list[StoredRow | None]]:
-    """What became of each look-up, and the row whose features are used."""
-    states = ""
-    picked: list[StoredRow | None] = []
-    used: list[StoredRow | None] = []
-    for of, event_time in zip(rows, times, strict=True):
-        state, row = row_used(of, event_time, asked_at, view.ttl) if of else (MISSING, None)
-        states += state
-        picked.append(row)
-        used.append(row if state == FOUND else None)
-    row_times = [row[0] if row else None for row in picked]
-    known_ats = [row[1] if row else None for row in picked]
-    return ViewLookup(states, row_times, known_ats, bucket), used

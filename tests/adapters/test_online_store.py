@@ -9,6 +9,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
@@ -300,6 +301,48 @@ def test_a_store_that_does_not_answer_is_given_up_in_time() -> None:
             with pytest.raises(TransientError, match=f"redis://127.0.0.1:{port}/0") as caught:
                 store.read(SPACE, [])
             assert "secret" not in str(caught.value)
+
+
+def test_a_connection_that_redis_closed_is_replaced(redis_server: str) -> None:
+    """Redis was restarted, or its ``timeout`` passed: the next look-up opens another."""
+    import redis
+
+    store = open_store(f"{redis_server}/2", TIMEOUT_S)
+    admin = redis.Redis.from_url(redis_server)
+    admin.flushall()
+    put(store, b"one")
+    reader = Reader(store, SPACE)
+    with ThreadPoolExecutor(4) as threads:
+        together = threading.Barrier(4)
+
+        def look_up(_: int) -> list[bytes | None]:
+            together.wait()
+            return list(reader.look_up({"v": [b"a"]})[1]["v"])
+
+        assert list(threads.map(look_up, range(4))) == [[b"one"]] * 4
+    admin.client_kill_filter(_type="normal", skipme=True)
+    assert reader.look_up({"v": [b"a"]})[1] == {"v": [b"one"]}
+
+
+def test_an_answer_that_is_an_error_does_not_shift_those_after_it(redis_server: str) -> None:
+    """What was asked with it is not taken for the answers of the next look-up."""
+    import redis
+
+    store = open_store(f"{redis_server}/3", TIMEOUT_S)
+    redis.Redis.from_url(redis_server).flushall()
+    put(store, b"one", views=("v", "w"))
+    reader = Reader(store, SPACE)
+    manifest = reader.look_up({"v": [b"a"], "w": [b"b"]})[0]
+    assert manifest is not None
+    database = redis.Redis.from_url(f"{redis_server}/3")
+    bucket = manifest.views["v"].bucket.encode()
+    broken = next(key for key in database.scan_iter() if bucket in key)
+    database.rename(broken, "aside")
+    database.set(broken, b"no hash")
+    with pytest.raises(TransientError, match="WRONGTYPE"):
+        reader.look_up({"v": [b"a"], "w": [b"b"]})
+    database.rename("aside", broken)
+    assert reader.look_up({"w": [b"b"], "v": [b"nobody"]})[1] == {"w": [b"one"], "v": [None]}
 
 
 def test_a_dynamodb_that_does_not_answer_is_given_up_in_time(

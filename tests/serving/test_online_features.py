@@ -10,6 +10,8 @@ from pathlib import Path
 import msgspec
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mlops_assets import clock
 from mlops_assets.adapters.online_store import open_store
@@ -161,6 +163,47 @@ def test_rows_are_looked_up_each_for_itself(url: str) -> None:
     assert request.categories["kind"] == ["small", None, None, None, "small"]
     assert lookups is not None
     assert lookups.views["shops"].states == "ffmmf"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    visits=st.lists(
+        st.tuples(
+            st.sampled_from(["north", "south", "west", "nobody", None]),
+            st.sampled_from([7.0, 8.0, None]),
+            st.integers(min_value=-40, max_value=30),
+        ),
+        min_size=2,
+        max_size=6,
+    )
+)
+def test_a_row_is_looked_up_alone_as_it_is_among_others(
+    url: str, visits: list[tuple[str | None, float | None, int]]
+) -> None:
+    """A single row has code of its own."""
+    features = features_of(config(url))
+
+    def complete(of: list[tuple[str | None, float | None, int]]) -> list[dict[str, object]]:
+        at = [(NOW + timedelta(hours=hours)).isoformat() for *_, hours in of]
+        shops, slots = [shop for shop, *_ in of], [slot for _, slot, _ in of]
+        known: Columns = {"minutes": [3.0] * len(of), "shop_name": ["n"] * len(of)}
+        asked = event(len(of), **known, shop=shops, slot=slots, event_time=at)
+        request, lookups = features.complete(asked, BASE)
+        assert lookups is not None
+        return [
+            {
+                **{name: column[n] for name, column in request.columns.items()},
+                **{
+                    f"{name} lookup": (
+                        view.states[n], view.event_times[n], view.known_ats[n], view.bucket
+                    )
+                    for name, view in lookups.views.items()
+                },
+            }
+            for n in range(len(of))
+        ]  # fmt: skip
+
+    assert complete(visits) == [row for visit in visits for row in complete([visit])]
 
 
 def test_what_is_sent_is_kept(url: str) -> None:

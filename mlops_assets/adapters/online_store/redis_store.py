@@ -4,6 +4,7 @@ Give it a database of its own without eviction (``maxmemory-policy noeviction``)
 is served as missing values until it is materialized again.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
@@ -35,7 +36,9 @@ class RedisStore:
     blocking = True
 
     def __init__(self, url: str, timeout_s: float) -> None:
+        import hiredis
         import redis
+        from redis.exceptions import ConnectionError as Broken
 
         # Without the password, which the URL may have.
         parts = urlsplit(url)
@@ -48,6 +51,10 @@ class RedisStore:
             retry=None,
             health_check_interval=0,
         )
+        # Connections that wait for the next look-up: as many as threads have looked up at a time.
+        self._idle: deque[Any] = deque()
+        self._broken = Broken
+        self._pack = cast("Callable[[tuple[bytes | str, ...]], bytes]", hiredis.pack_command)
 
     def read(self, space: str, wanted: Wanted) -> tuple[bytes | None, Found]:
         """One exchange. The pointer first: what is read after it is still there, since a bucket
@@ -61,22 +68,31 @@ class RedisStore:
         return cast("bytes | None", pointer), cast("Found", found)
 
     def _exchange(self, commands: Sequence[tuple[bytes | str, ...]]) -> list[Any]:
-        """The answers to ``commands``, which are sent together.
+        """The answers to ``commands``, which are sent together; they only read.
 
-        Over a connection of the pool, as the client's pipeline does; what the pipeline does beside
-        (retries, metrics, response callbacks, none of which is used here) takes as long as that.
+        Over connections of its own: what the client's pool and pipeline do beside (locks, looks at
+        the socket, retries, metrics) takes longer than Redis itself.
         """
-        pool = self._redis.connection_pool
-        connection = pool.get_connection()
+        packed = b"".join(map(self._pack, commands))
         try:
-            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            return [connection.read_response() for _ in commands]
+            return self._answers(self._idle.pop(), packed, commands)
+        except IndexError:
+            pass
+        except self._broken:
+            # Redis may have closed it since it was used: the others are no younger.
+            self._idle.clear()
+        return self._answers(self._redis.connection_pool.make_connection(), packed, commands)
+
+    def _answers(self, connection: Any, packed: bytes, commands: Sequence[object]) -> list[Any]:
+        try:
+            connection.send_packed_command([packed], check_health=False)
+            answers = [connection.read_response() for _ in commands]
         except BaseException:
             # The answers that are left would be taken for those to the next commands.
             connection.disconnect()
             raise
-        finally:
-            pool.release(connection)
+        self._idle.append(connection)
+        return answers
 
     def swap(self, space: str, expected: bytes | None, pointer: bytes) -> bool:
         """A script, which Redis runs alone."""
