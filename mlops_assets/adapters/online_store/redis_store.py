@@ -75,12 +75,15 @@ class RedisStore:
         """
         packed = b"".join(map(self._pack, commands))
         try:
-            return self._answers(self._idle.pop(), packed, commands)
+            idle = self._idle.pop()
         except IndexError:
-            pass
-        except self._broken:
-            # Redis may have closed it since it was used: the others are no younger.
-            self._idle.clear()
+            idle = None
+        if idle is not None:
+            try:
+                return self._answers(idle, packed, commands)
+            except self._broken:
+                # Redis may have closed it since it was used: the others are no younger.
+                self._idle.clear()
         return self._answers(self._redis.connection_pool.make_connection(), packed, commands)
 
     def _answers(self, connection: Any, packed: bytes, commands: Sequence[object]) -> list[Any]:
