@@ -332,6 +332,8 @@ def test_tokens_limits_and_the_log_on_the_wire(tmp_path: Path) -> None:
                 answer = received(connection)
             assert statuses(answer) == [503]
             assert b"retry-after: 1\r\n" in answer
+        # The model answers a moment before the process has said that it is ready.
+        wait_for(lambda: '"ready"' in server.said())
         lines = [json.loads(line) for line in server.said().splitlines()]
     assert {"answered", "refused", "ready"} <= {line["message"] for line in lines}
     assert TOKEN not in server.said()
